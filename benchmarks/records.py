@@ -84,10 +84,16 @@ RUNS: dict[str, Recorded] = {
         ),
         "packs.json",
     ),
-    "keda": Recorded(
-        "KEDA itself scales a deployment with its load, and from zero",
-        (*PYTEST, "tests/e2e/test_keda.py"),
-        (f"{OPERATOR}/manifests", "docs/how-to/autoscaling.md", "tests/e2e/test_keda.py", "tests/e2e/scaling.py"),
+    "autoscaling": Recorded(
+        "an HPA keeps its replicas through a change of advice; KEDA itself scales a deployment with its load, and from zero",
+        (*PYTEST, "tests/e2e/test_advice_scaled.py", "tests/e2e/test_keda.py"),
+        (
+            f"{OPERATOR}/gauges.py",
+            f"{OPERATOR}/manifests",
+            "charts/slm-operator/rules",
+            *(f"tests/e2e/{file}.py" for file in ("scaling", "test_advice_scaled", "test_keda")),
+        ),
+        "autoscaling.json",
     ),
     "karpenter": Recorded(
         "beside Karpenter: a pack's pod brings a node, and no node goes while the operator changes it",

@@ -10,6 +10,7 @@ import yaml
 
 from tests.testbed.stage import ROOT
 
+from .changes import outcome
 from .light import light
 from .load import steady_load
 from .serving import assert_nothing_lost
@@ -61,8 +62,8 @@ def wait_for_replicas(stage: Stage, replicas: int, timeout_s: int = 400) -> floa
     return time.monotonic() - began
 
 
-def assert_scaled_with_load(stage: Stage) -> None:
-    """From one replica to three under load and back after it, with nobody's request lost."""
+def assert_scaled_with_load(stage: Stage) -> dict[str, Any]:
+    """From one replica to three under load and back after it, with nobody's request lost; how long that took."""
     with steady_load(stage, NAMESPACE, NAME, clients=FEW, tokens=16) as few:
         began = time.monotonic()
         with steady_load(stage, NAMESPACE, NAME, clients=MANY, tokens=16) as many:
@@ -72,3 +73,4 @@ def assert_scaled_with_load(stage: Stage) -> None:
     print(f"{up_s:.0f} s from load to three replicas, {down_s:.0f} s from its end to one")
     for account in (many.account, few.account):
         assert_nothing_lost(account)
+    return {"upSeconds": round(up_s), "downSeconds": round(down_s), "clients": FEW + MANY} | outcome(many.account)

@@ -1,6 +1,6 @@
 """KEDA on recorded demand, and from zero on one of what stands before them, as docs/how-to/autoscaling.md has it.
 
-A recorded run, for KEDA's build takes ten minutes when cold: `make record keda`.
+A recorded run, for KEDA's build takes ten minutes when cold: `make record autoscaling`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tests.testbed.keda import keda
 from tests.testbed.metrics_pipeline import scraping
 from tests.testbed.stage import LIGHT_IMAGE
 
+from .changes import keep
 from .light import applied, wait_until_ready
 from .load import POD, first_answer
 from .scaling import NAME, NAMESPACE, assert_scaled_with_load, of_kind, scalable, wait_for_replicas
@@ -115,7 +116,7 @@ def test_autoscaling_to_three_replicas_and_back_loses_nothing(served: Stage) -> 
     by_engines, _ = of_kind("ScaledObject")
     with scaled(served, by_engines):
         wait_for_replicas(served, 1)  # from one full pack, the operator's own number
-        assert_scaled_with_load(served)
+        keep("KEDA, with its load", assert_scaled_with_load(served))
 
 
 def test_to_zero_without_requests_and_from_zero_for_the_first(served: Stage) -> None:
@@ -126,3 +127,4 @@ def test_to_zero_without_requests_and_from_zero_for_the_first(served: Stage) -> 
         waited_s = first_answer(served, POD, "front", model=NAME, timeout_s=400)
         print(f"{idle_s:.0f} s to zero; the first answer came {waited_s:.1f} s after it was asked for")
         wait_for_replicas(served, 1)
+    keep("KEDA, from zero", {"toZeroSeconds": round(idle_s), "firstAnswerSeconds": round(waited_s, 1)})
