@@ -13,6 +13,7 @@ import re
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from slm_core.codec import LARGEST
 from slm_core.engines.base import Owner
 
 if TYPE_CHECKING:
@@ -148,12 +149,19 @@ REFUSED_VARIABLES: Mapping[str, str] = {
 
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"(\d{1,16})([KMGT]?)|(\d{1,16}(?:\.\d{1,16})?)([kmgt])", re.ASCII)
 
 
 def size_of(text: str | None) -> int | None:
-    """A number as its parser takes it: 64M is binary, 64m decimal. None for any other word."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", text or "", re.ASCII)
-    return int(float(found[1]) * _UNITS[found[2]]) if found else None
+    """A number as its parser takes it: 64M is binary, 64m decimal, and only before a decimal unit may be a fraction.
+
+    None for any other word, and for a number beyond what a measurement may say.
+    """
+    found = _SIZE.fullmatch(text or "")
+    if found is None:
+        return None
+    size = int(found[1]) * _UNITS[found[2]] if found[1] else int(float(found[3]) * _UNITS[found[4]])
+    return size if size <= LARGEST else None
 
 
 def name_of(word: str) -> str:

@@ -26,7 +26,7 @@ from slm_core.engines.vllm_flags import (
 from slm_core.units import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from slm_core.engines.base import Advised
 
@@ -50,6 +50,9 @@ SIZES = frozenset({
 _MODULES = ("vllm.entrypoints.openai.api_server", "vllm/entrypoints/openai/api_server.py")
 _IMAGE = re.compile(r"(?:^|[-_])vllm(?:$|[-_])")
 _ONE_WORD = re.compile(r"--?[A-Za-z][^=\s]*\s")
+MOST_SAID = 40
+"""Letters of a value that a sentence repeats."""
+_NEGATIVE = re.compile(r"-\d+|-\d*\.\d+", re.ASCII)
 _NO_SERVER = re.compile(r"router|proxy|gateway|exporter|stack")
 _SINCE = (0, 26)
 """The oldest version whose defaults were looked at."""
@@ -99,7 +102,7 @@ def _is_model(words: Sequence[str], at: int, taken: set[int]) -> bool:
 
 
 def _flags(words: Sequence[str]) -> Iterator[GivenFlag]:
-    """NB: as argparse has it, a word that begins with a hyphen is no value."""
+    """NB: as argparse has it, a word that begins with a hyphen is no value, unless it is a number."""
     at = 0
     while at < len(words):
         name = _resolved(words[at])
@@ -108,13 +111,17 @@ def _flags(words: Sequence[str]) -> Iterator[GivenFlag]:
             continue
         _, equals, inline = words[at].partition("=")
         bare = 0
-        while at + 1 + bare < len(words) and not words[at + 1 + bare].startswith("-"):
+        while at + 1 + bare < len(words) and (following := words[at + 1 + bare]) and _is_value(following):
             bare += 1
         most = 0 if equals or name in ALONE else bare if name in SEVERAL else 1
         values = words[at + 1 : at + 1 + min(most, bare)]
         value = inline if equals else " ".join(values) or None
         yield GivenFlag(name=name, value=value, at=at, words=1 + len(values))
         at += 1 + len(values)
+
+
+def _is_value(word: str) -> bool:
+    return not word.startswith("-") or _NEGATIVE.fullmatch(word) is not None
 
 
 def _resolved(word: str) -> str | None:
@@ -162,11 +169,43 @@ def _ambiguous(words: Sequence[str]) -> Iterator[str]:
             yield f"{name} may mean {' or '.join(meant[:3])}"
 
 
+def _is_size(value: str) -> bool:
+    return bool(size_of(value))
+
+
+def _is_count(value: str) -> bool:
+    return value.isdigit() and _is_size(value)
+
+
+def _is_length(value: str) -> bool:
+    return value.lower() in ("auto", "-1") or _is_size(value)
+
+
+def _is_fraction(value: str) -> bool:
+    try:
+        return 0 < float(value) <= 1
+    except ValueError:
+        return False
+
+
+_SIZE_WORDS = "no number above 0 that can be read here"
+_READABLE: tuple[tuple[str, Callable[[str], bool], str], ...] = (
+    (BATCH_SIZE, _is_count, _SIZE_WORDS),
+    (ACTIVE, _is_count, _SIZE_WORDS),
+    (STEP_TOKENS, _is_size, _SIZE_WORDS),
+    (KV_BYTES, _is_size, _SIZE_WORDS),
+    (MAX_MODEL_LEN, _is_length, _SIZE_WORDS),
+    (FRACTION, _is_fraction, "no number above 0 and at most 1"),
+)
+"""What the values of flags that are judged or changed here must be, for vLLM to start with them."""
+
+
 def _unreadable(line: CommandLine) -> Iterator[str]:
-    for name in (BATCH_SIZE, STEP_TOKENS, KV_BYTES, ACTIVE):
+    for name, is_readable, what in _READABLE:
         flag = line.last(name)
-        if flag is not None and not size_of(flag.value):
-            yield f"{name} says {flag.value or 'nothing'}, which is no number above 0 that can be read here"
+        if flag is not None and not is_readable(flag.value or ""):
+            said = flag.value or "nothing"
+            yield f"{name} says {said if len(said) <= MOST_SAID else said[:MOST_SAID] + '...'}, which is {what}"
 
 
 def _beyond(line: CommandLine) -> Iterator[str]:

@@ -44,6 +44,11 @@ READ: dict[str, tuple[Any, ...]] = {
     "a reference to a variable": (
         deployment(container(args=["$(MODEL)", f"{BATCH}=$(SEQS)"], env=[{"name": "MODEL", "value": MODEL}, {"name": "SEQS", "value": "64"}])),
     ),
+    "a variable of a variable": (
+        deployment(container(args=[MODEL, f"{BATCH}=$(SEQS)"], env=[{"name": "N", "value": "4"}, {"name": "SEQS", "value": "6$(N)"}])),
+    ),
+    "a reference that is none": (deployment(container(args=[MODEL, "--chat-template", "$$(N)", BATCH, "64"], env=[{"name": "N", "value": "4"}])),),
+    "a variable that others use": (deployment(shell(f"export HOME=/tmp PORT=80; vllm serve {MODEL} {BATCH} 64")),),
     "an image of another name": (
         deployment(container(image="own/engine:1", command=["tini", "--", "vllm", "serve", MODEL, BATCH, "64"])),
     ),
@@ -125,6 +130,19 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
         "$MORE, which comes from Secret s: write those arguments into the workload",
     ),
     "a variable that nobody sets": ((deployment(shell(f"vllm serve {MODEL} ${{MORE}}")),), "${MORE}, which its container does not set"),
+    "a variable that the shell sets": (
+        (deployment(shell(f"SEQS=64; vllm serve {MODEL} {BATCH} $SEQS", env={"SEQS": "32"})),),
+        "$SEQS, which the shell's text itself sets: write those arguments into the workload",
+    ),
+    "a value that the shell sets": (
+        (deployment(shell(f"export SEQS=64 && vllm serve {MODEL} {BATCH}=${{SEQS}}", env={"SEQS": "32"})),), "${SEQS}, which the shell's text itself sets",
+    ),
+    "a variable that the shell reads": ((deployment(shell(f"read -r SEQS < f; vllm serve {MODEL} {BATCH} $SEQS", env={"SEQS": "32"})),), "text itself sets"),
+    "a quote without end": ((deployment(shell(f"vllm serve {MODEL} '{BATCH} 64")),), "a quote in it has no end"),
+    "a variable of too many": (
+        (deployment(container(args=[MODEL, f"{BATCH}=$(A9)"], env=[{"name": "A0", "value": "6" * 1000}, *({"name": f"A{n}", "value": f"$(A{n - 1})" * 10} for n in range(1, 10))])),),
+        "--max-num-seqs says $(A",
+    ),
     "a substitution": ((deployment(shell(f"vllm serve {MODEL} {BATCH} $(nproc --all)")),), "a shell's substitution"),
     "no runtime": ((engines.inference_service(),), "its runtime vllm is not beside it: put it into the file"),
     "a runtime that is not named": (

@@ -55,6 +55,9 @@ SPELLINGS = [
     (("--served-model-name", "a", "b", BATCH, "8"), {"--served-model-name": "a b", BATCH: "8"}),
     (("--trust-remote-code", "--port", "80"), {"--trust-remote-code": None, "--port": "80"}),
     ((BATCH, "8", BATCH, "8"), {BATCH: "8"}),
+    ((STEP, "1.5k"), {STEP: "1.5k"}),
+    (("--max-model-len", "-1"), {"--max-model-len": "-1"}),
+    (("--max-model-len", "auto"), {"--max-model-len": "auto"}),
 ]
 
 
@@ -87,6 +90,16 @@ PROBLEMS = [
     ((BATCH, "many"), "--max-num-seqs says many, which is no number"),
     ((BATCH,), "--max-num-seqs says nothing"),
     ((BATCH, "0"), "no number above 0"),
+    ((BATCH, "-1"), "--max-num-seqs says -1, which is no number above 0"),
+    ((BATCH, "1.5"), "--max-num-seqs says 1.5"),
+    ((BATCH, "8k"), "--max-num-seqs says 8k"),
+    ((BATCH, "٦٤"), "--max-num-seqs says ٦٤"),
+    ((BATCH, "9" * 400), "--max-num-seqs says 9999999999999999999999999999999999999999..., which is"),
+    ((STEP, "1.5K"), "--max-num-batched-tokens says 1.5K"),
+    ((KV, "9999999T"), "--kv-cache-memory-bytes says 9999999T"),
+    (("--max-model-len", "long"), "--max-model-len says long"),
+    (("--gpu-memory-utilization", "nan"), "--gpu-memory-utilization says nan, which is no number above 0 and at most 1"),
+    (("--gpu-memory-utilization=5",), "--gpu-memory-utilization says 5"),
     (("--max-num", "8"), "--max-num may mean"),
     ((BATCH, "512", STEP, "256"), "--max-num-batched-tokens 256 is less than --max-num-seqs 512"),
     ((BATCH, "8", "--max-num-active-seqs", "9"), "--max-num-active-seqs 9 is more than --max-num-seqs 8"),

@@ -24,7 +24,7 @@ NUMBERS = [
     (["--max-model-len=4096"], 4096),
     (["--max-model-len", "32k"], 32_000),
     (["--max-model-len", "32K"], 32_768),
-    (["--max-model-len", "1.5K"], 1536),
+    (["--max-model-len", "1.5k"], 1500),
     (["--max-model-len", "1", "--max-model-len", "2"], 2),
     (["--max-model-len", "auto"], None),
     (["--max-model-len"], None),

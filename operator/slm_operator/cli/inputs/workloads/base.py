@@ -53,6 +53,8 @@ class Variable:
     origin: Origin
     source: str = ""
     """Where it comes from: a Secret, a ConfigMap."""
+    as_written: bool = True
+    """Whether it stands so at its origin. Otherwise it is made of other variables, and its words have no place there."""
 
 
 class EndOf(StrEnum):

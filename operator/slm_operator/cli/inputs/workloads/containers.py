@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from slm_operator.cli.inputs.workloads.base import Path, Pod, Subject
     from slm_operator.cli.inputs.workloads.shell import Command
 
-_REFERENCE = re.compile(r"\$\(([A-Za-z_][\w.-]*)\)")
+_REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][\w.-]*)\)")
+MOST_LETTERS = 100_000
+"""Of variables in one text: no command line is longer (a kernel takes 128 KiB a word)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,23 @@ def _script(words: Sequence[Word]) -> tuple[int, Word, Origin] | None:
 
 
 def _expanded(word: Word, env: Mapping[str, Variable]) -> Word:
-    """As Kubernetes does it: what is not set, or not known here, stays as it is written."""
+    return replace(word, text=_with_values(word.text, env))
+
+
+def _with_values(text: str, env: Mapping[str, Variable]) -> str:
+    """As Kubernetes does it: `$$` is a `$`, and what is not set, or not known here, stays as it is written.
+
+    NB: variables of variables grow without end (ten times ten times ten), so what is too long stays as it is, too.
+    """
 
     def value(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return "$"
         variable = env.get(found[1])
         return found[0] if variable is None or variable.value is None else variable.value
 
-    return replace(word, text=_REFERENCE.sub(value, word.text))
+    letters = sum(len(value(found)) for found in _REFERENCE.finditer(text))
+    return _REFERENCE.sub(value, text) if letters <= MOST_LETTERS else text
 
 
 # What a manifest's containers are made of.
@@ -154,14 +166,16 @@ def words_at(raw: Any, path: Path, of: str = HOME) -> tuple[Word, ...]:
 
 
 def variables_at(raw: Any, path: Path, of: str = HOME) -> dict[str, Variable]:
-    """The variables of a container's list, the last of a name."""
-    found = {}
+    """The variables of a container's list, the last of a name. One may refer to those before it."""
+    found: dict[str, Variable] = {}
     for at, one in enumerate(raw if isinstance(raw, list) else []):
         if isinstance(one, dict) and isinstance(one.get("name"), str):
             value = one.get("value")
             whence = "" if "valueFrom" not in one else _source(one["valueFrom"])
-            text = None if whence else str("" if value is None else value)
-            found[one["name"]] = Variable(text, Origin((*path, at, "value"), of), whence)
+            written = str("" if value is None else value)
+            text = _with_values(written, found)
+            place = Origin((*path, at, "value"), of)
+            found[one["name"]] = Variable(None if whence else text, place, whence, as_written=text == written)
     return found
 
 

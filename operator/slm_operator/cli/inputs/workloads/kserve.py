@@ -144,6 +144,9 @@ def _served(one: Container) -> Container:
         end = one.end if one.args else End(path, EndOf.NEW_VARIABLE, variable=ADDITIONAL)
         return replace(one, command=base, end=end)
     further = _words(own.value or "", own.origin)
+    if not own.as_written:
+        unplaced = (replace(word, origin=None) for word in further)
+        return replace(one, command=base, args=(*one.args, *unplaced))
     return replace(
         one,
         command=base,

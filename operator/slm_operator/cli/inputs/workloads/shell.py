@@ -23,6 +23,11 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _VARIABLE = re.compile(
     r"\$(?:(?P<bare>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?::?-(?P<default>[^}]*))?\}|\((?P<kube>[A-Za-z_][\w.-]*)\))"
 )
+_SET = re.compile(
+    r"(?:^|[\s;&|({])(?P<assigned>[A-Za-z_]\w*)\+?="
+    r"|(?:^|[\s;&|({])(?:for|unset|read(?:\s+-\w+)*)\s+(?P<named>[A-Za-z_]\w*)"
+)
+"""Commands that give a variable another value."""
 _POSITIONAL = re.compile(r"""(?:"\$@"|\$@|\$\*)(?=[\s;&|)]|$)""")
 _REDIRECTION = re.compile(r"\d*(?:>>|>&|<&|>|<)&?(?:\d+\b|-)?")
 _END = re.compile(r"&&|\|\||;;?|\||&|\n|\(|\)")
@@ -47,6 +52,8 @@ class _Read:
     origin: Origin
     variables: Mapping[str, Variable]
     positional: Sequence[Word]
+    set_here: frozenset[str] = frozenset()
+    """Variables that the text itself sets: what they say then is not known."""
     at: int = 0
     end: int = 0
     passes_on: bool = False
@@ -57,7 +64,8 @@ class _Read:
 def commands_in(word: Word, variables: Mapping[str, Variable], positional: Sequence[Word]) -> list[Command]:
     """The simple commands of a text that is one word of a container. `positional`: what `$@` stands for."""
     assert word.origin is not None
-    read = _Read(word.text, word.origin, variables, positional)
+    set_here = frozenset(found["assigned"] or found["named"] for found in _SET.finditer(word.text))
+    read = _Read(word.text, word.origin, variables, positional, set_here)
     while read.at < len(read.text):
         _step(read)
     _ended(read)
@@ -138,18 +146,27 @@ def _pieces(read: _Read) -> tuple[list[str], str | None]:
         elif sign == "$" and quote != "'" and (found := _VARIABLE.match(text, read.at)):
             value = _value(read, found)
             pieces.append(found[0] if value is None else value)
+            unknown = unknown or _set_here(read, found)
             read.at = found.end()
         else:
             if sign == "`" or (sign == "$" and quote != "'"):
                 unknown = "a shell's substitution stands in it"
             pieces.append(sign)
             read.at += 1
-    return pieces, unknown
+    return pieces, "a quote in it has no end" if quote else unknown
+
+
+def _set_here(read: _Read, found: re.Match[str]) -> str | None:
+    """Why a shell's variable is not known though its container sets it. NB: `$(NAME)` is Kubernetes', and comes before."""
+    name = found["bare"] or found["braced"]
+    return f"{found[0]}, which the shell's text itself sets" if name in read.set_here else None
 
 
 def _value(read: _Read, found: re.Match[str]) -> str | None:
     """What a variable says; None: not known."""
     name = found["bare"] or found["braced"] or found["kube"]
+    if _set_here(read, found):
+        return None
     variable = read.variables.get(name)
     return found["default"] if variable is None else variable.value
 
@@ -161,8 +178,11 @@ def _split(read: _Read, found: re.Match[str], start: int) -> list[Word]:
     place = Origin(read.origin.path, read.origin.of, (start, found.end()))
     if value is None:
         whence = f"comes from {variable.source}" if variable else "its container does not set"
-        return [Word(found[0], place, f"{found[0]}, which {whence}")]
+        return [Word(found[0], place, _set_here(read, found) or f"{found[0]}, which {whence}")]
     if variable is None:
         return [Word(one, place) for one in value.split()]
     of = variable.origin
-    return [Word(one[0], Origin(of.path, of.of, one.span())) for one in re.finditer(r"\S+", value)]
+    return [
+        Word(one[0], Origin(of.path, of.of, one.span()) if variable.as_written else None)
+        for one in re.finditer(r"\S+", value)
+    ]
