@@ -127,6 +127,10 @@ MAX_GPU_MINUTES = Default(default=15, above=0, most=1440)
 """What a profile may cost, beside the model's download."""
 GPU_MINUTES_BY_HAND = 30.0
 """The same for who runs the profiler without Kubernetes and sees what it does."""
+PRICE_PER_GPU_HOUR = Bounds(above=0, most=1_000_000)
+"""In whatever currency."""
+CURRENCY = r"^[A-Z]{3}$"
+"""As ISO 4217 has it."""
 MAX_BATCH_SIZE = Default(default=512, least=1)
 """Largest B that is tried."""
 MAX_NUM_BATCHED_TOKENS = Default(default=8192, least=1)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+from slm_core import tuning
 
 from slm_operator.api import names
+from slm_operator.api.base import within
 from slm_operator.defaults import Defaults
 from slm_operator.yaml_decoding import decode_yaml
 
@@ -190,11 +192,11 @@ class Watch(Part):
 class Prices(Part):
     """What GPUs cost, for the cost of tokens in advice. Nothing is estimated: a product without a price has no cost."""
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    currency: Annotated[str, Field(pattern=tuning.CURRENCY)] = "USD"
     """Of all prices, as ISO 4217 has it."""
     per_gpu_hour: dict[
         Annotated[str, Field(min_length=1, max_length=63)],
-        Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)],
+        Annotated[float, within(tuning.PRICE_PER_GPU_HOUR), Field(allow_inf_nan=False)],
     ] = {}
     """Price of one GPU for an hour, by product as in the node label nvidia.com/gpu.product."""
 

@@ -5,16 +5,14 @@ Apart from `arguments` by length. As there, nothing here may read a file nor imp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
+import re
 
 from slm_core import tuning
 from slm_core.arguments import ABOVE_ZERO, count, number
 from slm_core.sharing import AUTO, CHOICES
 from slm_core.slo import METRICS, Statistic
 from slm_core.tuning import flag
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def force(command: argparse._ActionsContainer) -> None:
@@ -103,6 +101,12 @@ def measurements(command: argparse.ArgumentParser, *, required: bool) -> None:
     )
 
 
+def _currency(text: str) -> str:
+    if re.fullmatch(tuning.CURRENCY, text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is no code of three capital letters, as EUR")
+
+
 def question(command: argparse.ArgumentParser) -> None:
     """The SLO, the load and how to judge."""
     slo = command.add_argument_group("SLO: latency limits of a request")
@@ -139,11 +143,11 @@ def question(command: argparse.ArgumentParser) -> None:
     )
     judge.add_argument(
         "--price-per-gpu-hour",
-        type=number(ABOVE_ZERO),
+        type=number(tuning.PRICE_PER_GPU_HOUR),
         metavar="PRICE",
         help="what the GPU costs, for the cost of tokens",
     )
-    judge.add_argument("--currency", default="USD", metavar="CODE", help="of that price (default USD)")
+    judge.add_argument("--currency", type=_currency, default="USD", metavar="CODE", help="of that price (default USD)")
     judge.add_argument(
         "--mode",
         choices=CHOICES,

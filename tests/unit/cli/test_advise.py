@@ -208,12 +208,20 @@ def test_published_packs_take_more_energy_than_one_engine() -> None:
     assert answer["joulesPerToken"] == pytest.approx(335.8 / 10870.9, rel=1e-3)
 
 
-@pytest.mark.parametrize("price", ["0", "-1", "nan", "much"])
+@pytest.mark.parametrize("price", ["0", "-1", "nan", "inf", "1e7", "much"])
 def test_a_price_that_is_none_is_refused(price: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["advise", *PACKED, f"--price-per-gpu-hour={price}"])
     assert ended.value.code == 2
     assert "--price-per-gpu-hour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", ["", "eur", "EURO", "€", "EUR\n"])
+def test_a_currency_is_a_code_as_the_operators_is(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["advise", *PACKED, "--price-per-gpu-hour=1", f"--currency={code}"])
+    assert ended.value.code == 2
+    assert f"--currency: {code!r} is no code of three capital letters, as EUR" in capsys.readouterr().err
 
 
 def test_energy_without_watts_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

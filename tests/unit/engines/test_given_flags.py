@@ -98,7 +98,10 @@ PROBLEMS = [
     ((STEP, "1.5K"), "--max-num-batched-tokens says 1.5K"),
     ((KV, "9999999T"), "--kv-cache-memory-bytes says 9999999T"),
     (("--max-model-len", "long"), "--max-model-len says long"),
-    (("--gpu-memory-utilization", "nan"), "--gpu-memory-utilization says nan, which is no number above 0 and at most 1"),
+    (
+        ("--gpu-memory-utilization", "nan"),
+        "--gpu-memory-utilization says nan, which is no number above 0 and at most 1",
+    ),
     (("--gpu-memory-utilization=5",), "--gpu-memory-utilization says 5"),
     (("--max-num", "8"), "--max-num may mean"),
     ((BATCH, "512", STEP, "256"), "--max-num-batched-tokens 256 is less than --max-num-seqs 512"),
