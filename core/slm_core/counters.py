@@ -48,6 +48,13 @@ class Counters:
 
 LARGEST_OF = frozenset({"kv_usage"})
 """Fields of which several are no sum: fractions."""
+OF_NOW = frozenset({"running", "waiting", "kv_usage"})
+"""Fields that rise and fall. All others only grow while an engine runs."""
+
+
+def began_anew(before: Counters, after: Counters) -> bool:
+    """Whether the engine was started again in between, however much it has done since."""
+    return any(getattr(after, f.name) < getattr(before, f.name) for f in fields(Counters) if f.name not in OF_NOW)
 
 
 class CounterReader:
@@ -130,9 +137,8 @@ class CounterDelta:
 
         NB: counters of an engine that was restarted begin anew: it is left out.
         """
-        pairs = [(before[name], now) for name, now in after.items() if name in before]
         pairs = [
-            (old, new) for old, new in pairs if new.output_tokens >= old.output_tokens and new.finished >= old.finished
+            (before[name], now) for name, now in after.items() if name in before and not began_anew(before[name], now)
         ]
         if not pairs or seconds <= 0:
             return None

@@ -8,6 +8,7 @@ raise anything but NoMetrics: no page is a reason to stop looking at the others.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SERVING = re.compile(rf"^{READY_METRIC}(?:\{{[^}}\n]*\}})? ([01])$", re.MULTILINE)
+_OF_ENGINE = re.compile(r'^[^#\s{]+\{engine="(\d{1,3})".*$', re.MULTILINE)
+"""NB: the supervisor puts that label first (slm_runtime.serve.exposition)."""
 MOST_BYTES = 2 << 20
 """A real engine's page is about 0.2 MiB, and a pack's page is of all its engines."""
 TIMEOUT_SECONDS = 5.0
@@ -73,6 +76,8 @@ class PodPage(NamedTuple):
     """Engines that serve, where the page is that of a pack."""
     histograms: Mapping[str, Histogram] = {}
     """Of latencies, by key of the SLO metric; those that were asked for and that it shows."""
+    engines: Mapping[str, Counters] = {}
+    """Of a pack's page, the counters of each engine on it that tells all of them, by its index."""
 
 
 async def pod_page(url: str, engine: Engine, histograms: Iterable[str] = ()) -> PodPage:
@@ -88,7 +93,19 @@ def _pod_page(page: str, engine: Engine, histograms: Iterable[str]) -> PodPage:
     named = {key: engine.histograms[key] for key in histograms if key in engine.histograms}
     shown = {key: read_histogram(page, name) for key, name in named.items()}
     found = {key: one for key, one in shown.items() if one is not None}
-    return PodPage(engine.read_counters(page), _serving(page), found)
+    serving = _serving(page)
+    return PodPage(engine.read_counters(page), serving, found, _each(page, engine) if serving is not None else {})
+
+
+def _each(page: str, engine: Engine) -> dict[str, Counters]:
+    lines: dict[str, list[str]] = {}
+    for line in _OF_ENGINE.finditer(page):
+        lines.setdefault(line[1], []).append(line[0])
+    found = {}
+    for index, own in lines.items():
+        with contextlib.suppress(ProfileError):  # it starts, or ends: it tells less than all
+            found[index] = engine.read_counters("\n".join(own))
+    return found
 
 
 def _serving(page: str) -> int | None:

@@ -18,7 +18,7 @@ from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.slo.judge import Drift, Judgement, Patience, Sign, Window, judge, untold, with_some
 from slm_operator.slo.sentence import lengths_changed, sentence
-from slm_operator.slo.window import Figures, Scrape, between
+from slm_operator.slo.window import Figures, Scrape, between, restarted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,8 +91,8 @@ def follow(state: MonitorState, scrape: Scrape, patience: Patience = PATIENCE) -
         return _unread(state)
     state = replace(state, unreadable=0, replicas=_replicas(state, scrape, patience))
     seen = between(state.last, scrape, state.baseline.asked()) if state.last is not None else None
-    if state.last is None or not state.last.engines.keys() & scrape.engines.keys():
-        return replace(state, last=scrape, verdict=state.verdict or _quiet(patience))
+    if state.last is None or all(restarted(state.last, scrape, uid) for uid in scrape.engines):
+        return replace(state, last=scrape, verdict=state.verdict or _quiet(patience))  # none has run all the while
     if seen is None or seen[0].requests < patience.min_requests:
         return replace(state, verdict=state.verdict or _quiet(patience))
     window, figures = seen[0], _with_expectation(state.baseline, seen[1])
@@ -113,8 +113,7 @@ def _replicas(state: MonitorState, scrape: Scrape, patience: Patience) -> Mappin
 
 
 def _replica(baseline: Baseline, known: ReplicaState | None, now: Scrape, patience: Patience) -> ReplicaState:
-    (counters,) = now.engines.values()
-    if known is None or counters.finished < next(iter(known.last.engines.values())).finished:
+    if known is None or any(restarted(known.last, now, uid) for uid in now.engines):
         return ReplicaState(last=now)  # it is new, or was restarted
     seen = between(known.last, now, baseline.asked(pods_per_gpu=1))
     if seen is None or seen[0].requests < patience.min_requests:

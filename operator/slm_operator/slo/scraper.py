@@ -128,6 +128,7 @@ class SloMonitor:
             at_seconds=self.clock(),
             engines={uid: page.counters for uid, page in pages.items()},
             histograms={uid: page.histograms for uid, page in pages.items()},
+            packs={uid: page.engines for uid, page in pages.items() if page.engines},
             pods={pod.meta.uid: f"{pod.meta.key.name} on node {pod.node}" for pod in pods},
         )
         after = follow(state, scrape)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slm_core.candidates import Rates
-from slm_core.counters import CounterDelta
+from slm_core.counters import CounterDelta, began_anew
 from slm_core.histograms import together
 from slm_core.measurements import Latency
 from slm_core.slo import METRICS, MIN_SAMPLES, Statistic, means_between
@@ -40,13 +40,16 @@ class Scrape:
     """By pod uid; those that did not answer are absent."""
     histograms: Mapping[str, Mapping[str, Histogram]] = field(default_factory=dict)
     """By pod uid and key of the SLO metric, as far as they are shown."""
+    packs: Mapping[str, Mapping[str, Counters]] = field(default_factory=dict)
+    """Of a pod that runs several engines, the counters of each, by pod uid and index: those above are their sum."""
     pods: Mapping[str, str] = field(default_factory=dict)
     """All that are ready, asked or not: names for people, by pod uid."""
 
     def of(self, uid: str) -> Scrape:
         """What one pod showed."""
         shown = {uid: self.histograms[uid]} if uid in self.histograms else {}
-        return Scrape(at_seconds=self.at_seconds, engines={uid: self.engines[uid]}, histograms=shown)
+        parts = {uid: self.packs[uid]} if uid in self.packs else {}
+        return Scrape(at_seconds=self.at_seconds, engines={uid: self.engines[uid]}, histograms=shown, packs=parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,8 @@ def limited_percentiles(limits: Limits) -> tuple[str, ...]:
 
 def between(before: Scrape, after: Scrape, asked: Asked) -> tuple[Window, Figures] | None:
     """What happened between the two, in the engines that ran all the while. None: no request has finished in any."""
-    delta = CounterDelta.of_engines(before.engines, after.engines, after.at_seconds - before.at_seconds)
+    ran = {uid: now for uid, now in after.engines.items() if not restarted(before, after, uid)}
+    delta = CounterDelta.of_engines(before.engines, ran, after.at_seconds - before.at_seconds)
     if delta is None or delta.gained.finished <= 0 or delta.gained.itl_count <= 0:
         return None
     gained, gpus, means = delta.gained, delta.engines / asked.pods_per_gpu, means_between(delta)
@@ -110,11 +114,26 @@ def between(before: Scrape, after: Scrape, asked: Asked) -> tuple[Window, Figure
     return window, figures
 
 
+def restarted(before: Scrape, after: Scrape, uid: str) -> bool:
+    """Whether a pod's counters began anew between the two, in any engine of it, or it was not there.
+
+    NB: the sum of a pack hides it: what one engine has lost the others may have gained.
+    """
+    if uid not in before.engines or began_anew(before.engines[uid], after.engines[uid]):
+        return True
+    former, now = before.packs.get(uid, {}), after.packs.get(uid, {})
+    return former.keys() != now.keys() or any(began_anew(former[index], one) for index, one in now.items())
+
+
 def _tail(before: Scrape, after: Scrape, metric: Metric, asked: Asked) -> Tail:
     """Of all engines that show a histogram at both ends."""
     name, statistic = asked.histograms.get(metric.key), metric.statistic(asked.limits)
-    shown = {uid: one[metric.key] for uid, one in after.histograms.items() if metric.key in one}
-    if not shown:
+    shown = {
+        uid: one[metric.key]
+        for uid, one in after.histograms.items()
+        if metric.key in one and not restarted(before, after, uid)
+    }
+    if not any(metric.key in one for one in after.histograms.values()):
         return Tail(lacks=f"no replica shows {name}" if name else "this engine has none")
     former = {uid: one[metric.key] for uid, one in before.histograms.items() if metric.key in one}
     gained = [one.since(former[uid]) for uid, one in shown.items() if uid in former]

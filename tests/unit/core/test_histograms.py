@@ -11,6 +11,7 @@ from light_engine.exposition import exposition
 from light_engine.scheduler import Scheduler
 from slm_core.engines.registry import default
 from slm_core.histograms import MOST_BUCKETS, Histogram, read_histogram, together
+from slm_core.pack_pod import READY_METRIC
 from slm_operator.kube.engine_metrics import _pod_page
 from slm_runtime.serve.exposition import merged
 
@@ -87,3 +88,13 @@ def test_a_pods_page_has_the_histograms_that_it_shows() -> None:
     assert _pod_page(page(), default(), both).histograms.keys() == {"itl", "ttft"}
     assert _pod_page(page(), default(), ("itl",)).histograms.keys() == {"itl"}
     assert _pod_page(page().replace(f"{NAME}_bucket", "x"), default(), both).histograms.keys() == {"ttft"}
+
+
+def test_a_packs_page_has_the_counters_of_each_engine() -> None:
+    """An engine that shows less than all, because it starts, is on the page and is none of them."""
+    starting = "vllm:num_requests_running 1.0\n"
+    serving = f'{READY_METRIC}{{engine="0"}} 1\n'
+    read_page = _pod_page(serving + "".join(merged({0: page(), 1: page({0.2: 1000}), 2: starting})), default(), ())
+    assert read_page.engines.keys() == {"0", "1"}
+    assert read_page.engines["1"] == default().read_counters(page({0.2: 1000}))
+    assert _pod_page(page(), default(), ()).engines == {}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from slm_core.candidates import Predicted
 from slm_core.configuration import EngineConfiguration
-from slm_core.counters import Counters
+from slm_core.counters import Counters, over_engines
 from slm_core.engines.registry import default
 from slm_core.histograms import Histogram
 from slm_core.measurements import Point, SharingMode
@@ -231,6 +231,43 @@ def test_an_engine_that_was_restarted_is_left_out_of_that_window() -> None:
     state = follow(state, Scrape(at_seconds=120, engines=restarted))
     assert state.windows[-1].requests == 100
     assert state.windows[-1].restarted == 1
+
+
+def test_the_only_engine_is_judged_again_once_it_was_restarted() -> None:
+    """Its pod is the same, and its counters are far below those of before for as long as it had run."""
+    (*_, state) = watch(*[FINE] * 20, baseline=replace(BASELINE, pods_per_gpu=1))
+    counters = ZERO
+    for minute in range(21, 26):
+        state = follow(state, Scrape(at_seconds=60.0 * minute, engines={"a": counters}))
+        counters = after(counters, **SLOW)
+    assert said(state).reason == "SloMissed"
+
+
+def in_a_pack(*minutes: dict[str, Counters]) -> MonitorState:
+    """The state after scrapes, a minute apart, of one pod that runs these engines."""
+    state = MonitorState(baseline=replace(BASELINE, pods_per_gpu=1))
+    for minute, engines in enumerate(minutes):
+        sums = {"a": over_engines(engines.values())}
+        state = follow(state, Scrape(at_seconds=60.0 * minute, engines=sums, packs={"a": engines}))
+    return state
+
+
+def test_an_engine_restarted_in_a_pack_is_seen_behind_the_sum() -> None:
+    """What it has lost the others have gained, so the sum only grows; the next window is whole."""
+    old, new = after(ZERO, 100), after(after(ZERO, 100), 150)
+    begun = in_a_pack({"0": old, "1": old}, {"0": new, "1": after(ZERO, 10)})
+    assert begun.windows == ()
+    whole = in_a_pack(
+        {"0": old, "1": old}, {"0": new, "1": after(ZERO, 10)}, {"0": after(new, 50), "1": after(after(ZERO, 10), 50)}
+    )
+    assert [window.requests for window in whole.windows] == [100]
+
+
+def test_an_engine_of_a_pack_that_comes_back_has_not_done_all_at_once() -> None:
+    """Its page did not answer once: its whole life is not what the next minute has brought."""
+    one, other = after(ZERO, 100), after(ZERO, 5000)
+    state = in_a_pack({"0": one}, {"0": after(one, 50), "1": other}, {"0": after(one, 90), "1": after(other, 40)})
+    assert [window.requests for window in state.windows] == [80]
 
 
 def test_replicas_that_were_all_replaced_begin_anew() -> None:

@@ -21,7 +21,7 @@ from slm_operator.advisor.expectation import curve_of
 from slm_operator.cli.errors import Refused
 from slm_operator.kube.engine_metrics import NoMetrics, engine_counters
 from slm_operator.slo.judge import Patience
-from slm_operator.slo.window import Asked, Scrape, between
+from slm_operator.slo.window import Asked, Scrape, between, restarted
 
 if TYPE_CHECKING:
     from slm_core.counters import Counters
@@ -102,7 +102,7 @@ def doing(
     """What such `engines` on a GPU did between the two readings of one. Raises Refused where they say nothing."""
     before, after = seen
     seconds, limits = after.at_seconds - before.at_seconds, resolve(slo, document.points)
-    if after.engines[ENGINE].finished < before.engines[ENGINE].finished:
+    if restarted(before, after, ENGINE):
         raise Refused(f"the engine's counters began anew within {seconds:.0f} s: it was restarted; ask again")
     found = between(before, after, Asked(limits=limits, pods_per_gpu=engines, histograms={}))
     if found is None:
