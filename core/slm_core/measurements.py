@@ -192,9 +192,10 @@ class Point:
     @property
     def joules_per_token(self) -> float | None:
         """Energy of the whole board for a token, input or output: as counted, else by its mean power. None: not measured."""
-        if self.energy_joules:
-            return self.energy_joules / (self.throughput_tokens_per_second * self.window_seconds)
-        return self.mean_power_watts / self.throughput_tokens_per_second if self.mean_power_watts else None
+        tokens_per_second = self.throughput_tokens_per_second
+        if self.energy_joules and self.window_seconds:  # NB: what was imported may have a window of 0 s
+            return self.energy_joules / (tokens_per_second * self.window_seconds)
+        return self.mean_power_watts / tokens_per_second if self.mean_power_watts else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

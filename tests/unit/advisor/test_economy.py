@@ -70,6 +70,14 @@ def test_energy_is_what_the_board_counted_before_its_mean_power() -> None:
     assert judged.figures.joules_per_token == pytest.approx(1000.0 / (counted.throughput_tokens_per_second * 10))
 
 
+def test_energy_of_a_window_that_is_not_known_is_by_mean_power() -> None:
+    counted = replace(SINGLES[1], energy_joules=1000.0, window_seconds=0.0)
+    assert counted.joules_per_token is None
+    assert replace(counted, mean_power_watts=300.0).joules_per_token == 300.0 / counted.throughput_tokens_per_second
+    for objective in Objective:
+        assert advised(document(*watted(300, *SINGLES, counted)), objective=objective).feasible
+
+
 def test_energy_of_a_load_that_was_not_measured_is_not_known() -> None:
     advice = advised(document(*watted(300, *SINGLES)), concurrency=48)
     (chosen,) = [c for c in advice.candidates if c.chosen]

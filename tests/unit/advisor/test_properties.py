@@ -19,7 +19,7 @@ from slm_operator.advisor.advice import Objective, Settings
 from slm_operator.advisor.advise import advise
 from slm_operator.advisor.economy import Price
 from slm_operator.advisor.select import pareto_frontier
-from slm_operator.advisor.validate import check_trust
+from slm_operator.advisor.validate import AdviceError, check_trust
 
 from tests.best_single import fastest_single
 from tests.builders import document, point
@@ -279,3 +279,35 @@ def test_nothing_that_passed_takes_surely_less_energy(doc: MeasurementDocument, 
             mine, theirs = chosen.figures.joules_per_token, other.figures.joules_per_token
             assert mine is not None
             assert theirs is None or mine <= theirs * (1 + chance_fraction(other, chosen)) * 1.001
+
+
+@st.composite
+def documents_of_some_watts(draw: st.DrawFn) -> MeasurementDocument:
+    """Documents as they are imported: some points without watts, some with a count of energy, some without a window."""
+    made = draw(documents())
+
+    def known(one: Point) -> Point:
+        return replace(
+            one,
+            mean_power_watts=draw(st.sampled_from([None, 0.0, one.mean_power_watts])),
+            energy_joules=draw(st.sampled_from([None, None, 0.0, 3000.0])),
+            window_seconds=draw(st.sampled_from([0.0, one.window_seconds])),
+        )
+
+    return replace(made, points=tuple(known(one) for one in made.points))
+
+
+@FEW
+@given(documents_of_some_watts(), slos, THROUGHPUT)
+def test_energy_decides_among_what_has_it_or_not_at_all(doc: MeasurementDocument, slo: Slo, effort: Settings) -> None:
+    """Whoever passed for the most tokens may be chosen for energy, if its energy was measured."""
+    passed = [c for c in advise(doc, slo, effort).candidates if c.passed]
+    known = [c.point for c in passed if c.figures.joules_per_token]
+    by_energy = replace(effort, objective=Objective.ENERGY)
+    if passed and not known:
+        with pytest.raises(AdviceError, match="EnergyPerToken needs measured watts"):
+            advise(doc, slo, by_energy)
+        return
+    chosen = [c for c in advise(doc, slo, by_energy).candidates if c.chosen]
+    assert len(chosen) == bool(passed)
+    assert all(one.point in known and all(check.passed for check in one.checks) for one in chosen)
