@@ -161,7 +161,10 @@ def _economy(context: Context, advice: Advice) -> Iterator[str]:
         energy = f", {joules:.3f} J each" if joules is not None else ""
         yield f"{hours}{money}{energy}."
     if advice.price is None and (context.settings.priced or context.settings.objective is Objective.COST):
-        yield f"{context.product} has no price in config.prices.perGpuHour, so no cost is known; which of its configurations is cheapest is."
+        yield (
+            f"{context.product} has no price, so no cost is known; which of its configurations is cheapest is: give it one in "
+            "config.prices.perGpuHour, or by --price-per-gpu-hour."
+        )
     if (saved := advice.saved_gpu_hours_fraction) is not None:
         yield f"What takes 100 GPU hours with the best single engine takes {100 * (1 - saved):.1f} so."
 

@@ -93,7 +93,7 @@ def test_smaller_batch_that_was_measured_lends_its_energy() -> None:
 
 
 def test_product_without_a_price_is_named_where_others_have_one() -> None:
-    without = "NVIDIA-H100-64GB has no price in config.prices.perGpuHour, so no cost is known"
+    without = "NVIDIA-H100-64GB has no price, so no cost is known; which of its configurations is cheapest is: give it one in config"
     assert said(advised(priced=True), without)
     assert said(advised(objective=Objective.COST), without)
     assert not said(advised(), "has no price")

@@ -263,7 +263,7 @@ def test_an_engine_restarted_in_a_pack_is_seen_behind_the_sum() -> None:
     assert [window.requests for window in whole.windows] == [100]
 
 
-def test_an_engine_of_a_pack_that_comes_back_has_not_done_all_at_once() -> None:
+def test_an_engine_that_comes_back_to_its_pack_did_not_do_all() -> None:
     """Its page did not answer once: its whole life is not what the next minute has brought."""
     one, other = after(ZERO, 100), after(ZERO, 5000)
     state = in_a_pack({"0": one}, {"0": after(one, 50), "1": other}, {"0": after(one, 90), "1": after(other, 40)})
