@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 RECORDS, RESULTS = ROOT / "benchmarks" / "records", ROOT / "benchmarks" / "results"
 PYTEST = ("pytest", "-p", "no:cacheprovider", "-q", "-s")
 CORE, OPERATOR, RUNTIME = "core/slm_core", "operator/slm_operator", "runtime/slm_runtime"
+RELEASED = tuple(f"tests/release/{file}.py" for file in ("conftest", "loopback", "place", "reader"))
+SHIPPING = tuple(f"tests/release/{file}.py" for file in ("test_release", "test_walkthrough", "test_without_clone"))
 DECISIONS = (CORE, *(f"{OPERATOR}/{room}" for room in ("advisor", "api", "manifests", "planning", "slo", "watch")))
 
 
@@ -176,16 +178,31 @@ RUNS: dict[str, Recorded] = {
     ),
     "shipping": Recorded(
         "make release into an empty registry, broken off, gone on with, again; the pages followed; an answer without the clone",
-        (*PYTEST, "tests/release"),
+        (*PYTEST, *SHIPPING),
         (
             "hack/release",
             "charts",
             "images/operator",
-            "tests/release",
+            *(*RELEASED, *SHIPPING),
             "tests/docs/walkthrough.py",
             *("docs/start", "docs/how-to/install.md"),
         ),
         "shipping.json",
+    ),
+    "air-gap": Recorded(
+        "an install by the page from a mirror that wants credentials, on a node without a route out; what cannot be pulled is named",
+        (*PYTEST, "tests/release/test_air_gap.py"),
+        (
+            f"{OPERATOR}/manifests",
+            f"{OPERATOR}/planning/containers.py",
+            "hack/release",
+            "charts",
+            "images/operator",
+            *(*RELEASED, "tests/release/closed_node.py", "tests/release/test_air_gap.py"),
+            "tests/docs/walkthrough.py",
+            "docs/how-to/air-gap.md",
+        ),
+        "air-gap.json",
     ),
     "fuzz": Recorded(
         "22,500 specs at a real API server: refused with the form, or planned",

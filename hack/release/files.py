@@ -53,8 +53,16 @@ def write(folder: Path, chart: Path, releases: str, uv: str, epoch: str) -> None
 
 
 def images(objects: list[dict[str, Any]]) -> list[str]:
-    """Every image that a cluster may pull: the operator's, and those that its settings name, the engines' default among them."""
-    return sorted({image for found in objects for image in _named(found)})
+    """Every image that a cluster may pull, with its registry: the operator's, and those of its settings, the engines' default among them."""
+    return sorted({_with_registry(image) for found in objects for image in _named(found)})
+
+
+def _with_registry(image: str) -> str:
+    """As tools want it that know no registry by default. Source: distribution/reference, normalize.go."""
+    registry, slash, _ = image.partition("/")
+    if slash and (set(registry) & set(".:") or registry == "localhost"):
+        return image
+    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 def _named(found: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.docs.walkthrough import STEPS, PageError, Step, commands, filled
+from tests.docs.walkthrough import AIR_GAP, STEPS, PageError, Step, commands, filled
 
 TWO = (Step("install", "a.md"), Step("upgrade", "a.md"))
 PAGE = """# A page
@@ -34,10 +34,11 @@ def walked(page: str) -> dict[str, str]:
     return {step.name: text for step, text in commands(lambda _: page, TWO).items()}
 
 
-def test_our_pages_have_every_step_in_order() -> None:
-    found = commands(lambda page: (ROOT / page).read_text())
-    assert tuple(found) == STEPS
-    known = dict.fromkeys(("REGISTRY", "RELEASES", "VERSION", "NEWER", "GPU-NODE"), "x")
+@pytest.mark.parametrize("steps", [STEPS, AIR_GAP], ids=["walk-through", "air gap"])
+def test_our_pages_have_every_step_in_order(steps: tuple[Step, ...]) -> None:
+    found = commands(lambda page: (ROOT / page).read_text(), steps)
+    assert tuple(found) == steps
+    known = dict.fromkeys(("REGISTRY", "RELEASES", "VERSION", "NEWER", "GPU-NODE", "MIRROR", "USER"), "x")
     assert all(filled(text, known) for text in found.values())
 
 

@@ -48,6 +48,11 @@ STEPS = (
     Step("remove", INSTALL),
     Step("remove-all", INSTALL),
 )
+AIR_GAP = tuple(
+    Step(name, "docs/how-to/air-gap.md")
+    for name in ("files", "mirror", "packages", "secret", "install", "trust", "team-secret", "command", "upgrade")
+)
+"""A walk of its own, where the cluster has no route out."""
 
 
 def commands(text_of: Callable[[str], str], steps: tuple[Step, ...] = STEPS) -> dict[Step, str]:

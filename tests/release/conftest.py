@@ -31,7 +31,7 @@ def stage(place: Place, kind_cluster: KindCluster) -> Stage:
     made = Stage(kind_cluster, print)
     made.build_images(STANDIN_IMAGE, LIGHT_IMAGE)
     made.install_gpu()
-    place.reach_from(kind_cluster)
+    place.wire.reach_from(kind_cluster)
     return made
 
 

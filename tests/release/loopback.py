@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.testbed.kind import KindCluster
+
 HTPASSWD = "release:$2b$04$64JeuS0SNttuIK1L1Ub.n..q3uizDF1LmUo1UAaHwQecMg4qIOsw.\n"
 USER, PASSWORD = "release", "secret"
 
@@ -39,6 +41,17 @@ class Wire:
     def passes(self, count: int) -> bool:
         self.sent += count
         return self.cut_at is None or self.sent <= self.cut_at
+
+    def reach_from(self, cluster: KindCluster) -> None:
+        """Let a node find it as localhost too, by the same port: containerd speaks plainly with no other name."""
+        port = str(self.port)
+        gateway = cluster.exec("sh", "-c", "ip route show default | cut -d' ' -f3").strip()
+        to = ("--protocol", "tcp", "--dport", port, "--jump")
+        cluster.exec("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+        there = ("--destination", "127.0.0.1", *to, "DNAT", "--to-destination", f"{gateway}:{port}")
+        cluster.exec("iptables", "--table", "nat", "--append", "OUTPUT", *there)
+        back = ("--destination", gateway, *to, "MASQUERADE")
+        cluster.exec("iptables", "--table", "nat", "--append", "POSTROUTING", *back)
 
 
 @contextlib.contextmanager

@@ -109,17 +109,6 @@ class Place:
         finally:
             hidden.rename(self.clone)
 
-    def reach_from(self, cluster: KindCluster) -> None:
-        """Let a node find the registry under the same name: containerd speaks plainly with no other."""
-        port = str(self.wire.port)
-        gateway = cluster.exec("sh", "-c", "ip route show default | cut -d' ' -f3").strip()
-        to = ("--protocol", "tcp", "--dport", port, "--jump")
-        cluster.exec("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
-        there = ("--destination", "127.0.0.1", *to, "DNAT", "--to-destination", f"{gateway}:{port}")
-        cluster.exec("iptables", "--table", "nat", "--append", "OUTPUT", *there)
-        back = ("--destination", gateway, *to, "MASQUERADE")
-        cluster.exec("iptables", "--table", "nat", "--append", "POSTROUTING", *back)
-
 
 @contextlib.contextmanager
 def place(folder: Path) -> Iterator[Place]:

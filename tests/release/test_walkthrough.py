@@ -7,8 +7,6 @@ chart, and a manifest, here of a model and an engine that this machine can run. 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +25,7 @@ from tests.testbed.engine_cpu import uv
 from tests.testbed.gotools import binary
 
 from .place import NEXT, ROOT, VERSION, running_image
+from .reader import reader_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from tests.testbed.stage import Stage
 
     from .place import Place
+    from .reader import Reader
 
 pytestmark = [pytest.mark.kind, pytest.mark.record, pytest.mark.timeout(5400)]
 NAME = "qwen3-0-6b"
@@ -43,45 +43,9 @@ VALUES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """Somebody who follows the pages, in a folder of their own."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def follow(self, text: str, folder: Path) -> str:
-        """Type the commands. Gives what they print; the test fails where one of them fails."""
-        done = subprocess.run(
-            ["bash", "-ec", text],
-            cwd=folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1800,
-        )
-        print(text, done.stdout, done.stderr, sep="\n")
-        assert done.returncode == 0, f"{text}{done.stdout}{done.stderr}"
-        return done.stdout
-
-
 @pytest.fixture
 def reader(stage: Stage, tmp_path: Path) -> Reader:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, program in (("kubectl", binary("kubectl")), ("helm", binary("helm")), ("uv", uv())):
-        (programs / name).symlink_to(program)
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    own = {
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "KUBECONFIG": str(stage.cluster.kubeconfig),
-        "UV_TOOL_DIR": str(tmp_path / "tools"),
-        "UV_TOOL_BIN_DIR": str(programs),
-    }
-    return Reader(folder, os.environ | own)
+    return reader_in(tmp_path, stage.cluster.kubeconfig, kubectl=binary("kubectl"), helm=binary("helm"), uv=uv())
 
 
 @dataclass(slots=True)

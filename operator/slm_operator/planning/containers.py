@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _NOT_CREATED = frozenset({"CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun"})
 """Words of kubelet and runtimes for a container that could not be made: NVIDIA's hook tells why in their message."""
 
+_NO_CONFIG = "CreateContainerConfigError"
+
 _NEEDS_PYTHON = (
     "a pack's supervisor needs python3 (3.11 or newer) with aiohttp in spec.engine.image, as the engine's own image has them, and a driver "
     "that is new enough for it; spec.sharing.partitioning: NodeSlices needs no Python"
@@ -30,7 +32,8 @@ _PULLED = "a Secret for its registry must be in this namespace, and named in"
 _OF_IMAGES = {
     CONTAINER: f"check spec.engine.image, or config.defaults.engineImage of the operator; {_PULLED} spec.podTemplate or "
     "config.defaults.imagePullSecrets",
-    RUNTIME_CONTAINER: f"it is the operator's own image: {_PULLED} imagePullSecrets of its chart",
+    RUNTIME_CONTAINER: "it is the operator's own image, or of a pack config.packs.supervisorImage where that is set: "
+    f"{_PULLED} imagePullSecrets of its chart",
     ROUTER_CONTAINER: f"check config.packs.routerImage of the operator; {_PULLED} config.defaults.imagePullSecrets",
 }
 _OF_A_TEMPLATE = f"spec.podTemplate brings this container: check its image; {_PULLED} spec.podTemplate"
@@ -59,8 +62,13 @@ def former_end(pod: PodRecord) -> Cause | None:
     return ended if ended is None or waits is None or ended.container == waits.container else None
 
 
-def log_of(pod: PodRecord, cause: Cause) -> str:
-    """What shows what the container of a cause has said. NB: without a name kubectl shows the engine's, whoever has ended."""
+def more_of(pod: PodRecord, cause: Cause) -> str:
+    """The command that shows more: what the container of a cause has said, or of one that never ran what its kubelet says.
+
+    NB: without a name kubectl shows the log of the engine, whoever has ended.
+    """
+    if cause.reason in NO_IMAGE | _NOT_CREATED | {_NO_CONFIG}:
+        return f"kubectl describe pod {pod.meta.key.name}"
     which = f" -c {cause.container}" if cause.container not in {"", CONTAINER} else ""
     return f"kubectl logs {pod.meta.key.name}{which} --previous"
 
@@ -72,7 +80,7 @@ def _of(cause: Cause, engine: EngineSpec | None) -> str | None:
         return _OF_IMAGES.get(cause.container, _OF_A_TEMPLATE)
     if cause.reason == "OOMKilled":
         return "raise its memory in spec.podTemplate (resources of container engine)"
-    if cause.reason == "CreateContainerConfigError":
+    if cause.reason == _NO_CONFIG:
         return (
             "are the Secrets of spec.model.credentialsSecretRef and spec.engine.apiKeySecretRef there, with their keys?"
         )

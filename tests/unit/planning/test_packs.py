@@ -271,7 +271,7 @@ FAILS: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "a router whose image is no image": (
         {"waiting": Cause("ImagePullBackOff", "not found", container="router"), "terminated": OTHERS_END},
         "ImagePullBackOff",
-        ("ImagePullBackOff: not found; check config.packs.routerImage", "kubectl logs chat-1 -c router"),
+        ("ImagePullBackOff: not found; check config.packs.routerImage", "see kubectl describe pod chat-1"),
     ),
     "an engine beside a router": (
         {"waiting": Cause("CrashLoopBackOff", container="engine"), "terminated": OTHERS_END},

@@ -148,6 +148,15 @@ STORIES = {
         "ImagePullBackOff",
         "spec.podTemplate brings this container",
     ),
+    "image missing for long": (
+        view(
+            job=replace(JOB, created=build.later(-3600).isoformat()),
+            pod=replace(POD, phase="Pending", waiting=unpullable("runtime", "slm-operator:9")),
+        ),
+        "Pending",
+        "AwaitingRetry",
+        "container runtime (slm-operator:9): ImagePullBackOff: 401: it is the operator's own image",
+    ),
     "model missing": (view(job=ENDED, pod=POD, log=log(FAILED)), "Failed", "ModelMissing", "check spec.model.uri"),
     "for nobody but the paused": (view(paused=True), "Pending", "Paused", "nothing is measured"),
     "no pod is made": (

@@ -109,15 +109,33 @@ def test_a_version_without_an_entry_has_no_section(version: str) -> None:
 
 
 def test_images_are_those_of_manifests_and_settings() -> None:
-    pod = {"spec": {"containers": [{"image": "reg/slm-operator@sha256:0a"}]}}
-    config = "profiling: {image: reg/slm-operator@sha256:0a, concurrent: 2}\npacks: {routerImage: reg/router:1}\ndefaults: {engineImage: reg/engine:1}"
+    pod = {"spec": {"containers": [{"image": "localhost:5000/slm-operator@sha256:0a"}]}}
+    config = (
+        "profiling: {image: 'localhost:5000/slm-operator@sha256:0a', concurrent: 2}\n"
+        "packs: {routerImage: 'reg.example/router:1'}\ndefaults: {engineImage: 'vllm/engine:1'}"
+    )
     objects: list[dict[str, Any]] = [
         {"kind": "Deployment", "spec": {"template": pod}},
         {"kind": "ConfigMap", "data": {"config.yaml": config}},
         {"kind": "ConfigMap", "data": {"overview.json": "{}"}},
     ]
     named = files.images(objects)
-    assert named == ["reg/engine:1", "reg/router:1", "reg/slm-operator@sha256:0a"]
+    assert named == ["docker.io/vllm/engine:1", "localhost:5000/slm-operator@sha256:0a", "reg.example/router:1"]
+
+
+@pytest.mark.parametrize(
+    ("image", "whole"),
+    [
+        ("haproxy:3.2", "docker.io/library/haproxy:3.2"),
+        ("vllm/vllm-openai:v1", "docker.io/vllm/vllm-openai:v1"),
+        ("docker.io/library/haproxy:3.2@sha256:0a", "docker.io/library/haproxy:3.2@sha256:0a"),
+        ("localhost/a:1", "localhost/a:1"),
+        ("ghcr.io/owner/slm-operator@sha256:0a", "ghcr.io/owner/slm-operator@sha256:0a"),
+    ],
+)
+def test_an_image_is_listed_with_its_registry(image: str, whole: str) -> None:
+    settings = {"kind": "ConfigMap", "data": {"config.yaml": f"profiling: {{image: {image!r}}}"}}
+    assert files.images([settings]) == [whole]
 
 
 def test_provenance_names_base_commit_and_stale_records() -> None:

@@ -11,7 +11,7 @@ from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
 from slm_operator.partitioning import partitioning_of
 from slm_operator.partitioning.base import UNSHARED
-from slm_operator.planning.containers import former_end, log_of, remedy
+from slm_operator.planning.containers import former_end, more_of, remedy
 from slm_operator.planning.deployment.gpu_spread import spread
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def _trouble(pod: PodRecord, engine: EngineSpec | None) -> tuple[str, str] | Non
     if pod.stuck is not None:
         last = former_end(pod)
         ended = f" (last: {last})" if last else ""
-        said = f"pod {name} waits: {pod.stuck}{ended}{_remedy(pod, engine)}; see {log_of(pod, pod.stuck)}"
+        said = f"pod {name} waits: {pod.stuck}{ended}{_remedy(pod, engine)}; see {more_of(pod, pod.stuck)}"
         return pod.stuck.reason, said
     if pod.restarts and pod.terminated is not None and not pod.ready:
         said = (
-            f"pod {name} starts again after {pod.terminated}{_remedy(pod, engine)}; see {log_of(pod, pod.terminated)}"
+            f"pod {name} starts again after {pod.terminated}{_remedy(pod, engine)}; see {more_of(pod, pod.terminated)}"
         )
         return Reason.ENGINE_ENDED, said
     return None

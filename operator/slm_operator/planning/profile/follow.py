@@ -80,7 +80,8 @@ def _is_the_result(
 
 def ended_so(view: ProfileView, tries: TriesStatus, ended: Ended, settings: Settings, now: datetime) -> Outcome:
     """A try that ended without a result is counted. Its Job goes once status shows that."""
-    helps = _remedy(view, view.pod) if view.pod is not None and ended.ending is Ending.NOT_CREATED else None
+    never_ran = ended.ending in {Ending.IMAGE_LATE, Ending.NOT_CREATED}
+    helps = _remedy(view, view.pod) if view.pod is not None and never_ran else None
     ended = ended if helps is None else replace(ended, said=f"{ended.said}: {helps}")
     after = counted(view, tries, ended, now)
     spent = {"gpuSeconds": after.gpu_seconds or None}
