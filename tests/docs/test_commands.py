@@ -33,6 +33,7 @@ RUN = {
     "cosign verify": "tests/release/test_release.py",
     "sha256sum": "tests/release/test_release.py",
     "oras": "tests/release/test_air_gap.py",
+    "for name in": "tests/release/test_air_gap.py",
     "sed": "tests/release/test_air_gap.py",
     "pip": "tests/release/test_air_gap.py",
     "helm registry login": "tests/release/test_air_gap.py",

@@ -155,7 +155,8 @@ def test_the_mirror_has_what_the_release_names(gap: Gap) -> None:
         assert gap.reader.follow(f"oras resolve {image}")
     key = gap.place.keys / "cosign.pub"
     by = f"--key {key} --insecure-ignore-tlog --allow-http-registry"
-    gap.reader.follow(f"cosign verify {by} {gap.mirror}/{IMAGE.repository}@{gap.place.tags()[IMAGE.name]}")
+    for one in (IMAGE, CHART):
+        gap.reader.follow(f"cosign verify {by} {gap.mirror}/{one.repository}@{gap.place.tags()[one.name]}")
 
 
 def play_hub(gap: Gap) -> None:
