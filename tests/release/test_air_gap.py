@@ -40,6 +40,7 @@ pytestmark = [pytest.mark.kind, pytest.mark.record, pytest.mark.timeout(5400)]
 
 PAGE = ROOT / AIR_GAP[0].page
 TEAM, NAME = "team", "chat"
+PACKS = f"slm-operator.io/deployment={NAME}"
 HUB = "docker.io"
 STAND_INS = {"vllm/vllm-openai": LIGHT_IMAGE, "library/haproxy": ROUTER_IMAGE}
 NO_PULL = {"ErrImagePull", "ImagePullBackOff"}
@@ -114,13 +115,14 @@ class Gap:
             profile = (self.stage.get("slmd", name, TEAM).get("status") or {}).get("profile") or {}
             seen = {"slmd": name} | ({"slmp": profile["name"]} if profile.get("name") else {})
             said.clear()
-            said.update({kind: message for kind, one in seen.items() if (message := self._no_pull(kind, one))})
+            said.update({kind: message for kind, one in seen.items() if (message := self.no_pull(kind, one))})
             return said.keys() == {"slmd", "slmp"}
 
         until(both_say_so, timeout_s=300)
         return said
 
-    def _no_pull(self, kind: str, name: str) -> str:
+    def no_pull(self, kind: str, name: str) -> str:
+        """What the condition says that names an image which does not come; empty where none does."""
         conditions = (self.stage.get(kind, name, TEAM).get("status") or {}).get("conditions", [])
         return next((each["message"] for each in conditions if each["reason"] in NO_PULL), "")
 
@@ -262,7 +264,7 @@ def test_with_the_secret_it_goes_on_by_itself_to_an_answer(gap: Gap, figures: di
     pulled = time.monotonic() - began
     wait_until_ready(gap.stage, TEAM, NAME, timeout_s=900)
     figures["afterTheSecret"] = {"pulledSeconds": round(pulled), "readySeconds": round(time.monotonic() - began)}
-    (pod,) = gap.pods(TEAM, f"slm-operator.io/deployment={NAME}")
+    (pod,) = gap.pods(TEAM, PACKS)
     parts = [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
     assert {one["image"] for one in parts} == set(gap.mirrored().values())
     assert {repository(image) for image in gap.mirrored().values()} <= {repository(name) for name in gap.node.images()}
@@ -298,21 +300,34 @@ def test_a_wrong_image_of_the_engine_is_named_and_no_other(gap: Gap) -> None:
 
 
 def test_another_default_is_taken_when_asked_for(gap: Gap, figures: dict[str, object]) -> None:
-    label = f"slm-operator.io/deployment={NAME}"
-    before = [pod["metadata"]["uid"] for pod in gap.pods(TEAM, label)]
-    chart = f"helm upgrade slm-operator oci://{gap.mirror}/charts/slm-operator --version {VERSION}"
-    values = f"--values values.yaml --set config.defaults.hubEndpoint={OTHER_HUB}"
-    gap.reader.follow(f"{chart} --namespace {OPERATOR_NAMESPACE} {values} --wait")
+    """With it a wrong image of the settings: it is named, what serves goes on, and the correction is taken."""
+    before, other = uids(gap), f"config.defaults.hubEndpoint={OTHER_HUB}"
+    upgrade_chart(gap, other, f"config.packs.supervisorImage={HUB}/{IMAGE.repository}:typo")
     gap.follow("packages")
     gap.follow("command")
-    assert [pod["metadata"]["uid"] for pod in gap.pods(TEAM, label)] == before
+    assert uids(gap) == before, "a changed default restarts nothing"
     began = time.monotonic()
     said = gap.follow("upgrade")
-    assert OTHER_HUB in said
-    until(lambda: [hub_of(pod) for pod in gap.pods(TEAM, label)] == [OTHER_HUB], timeout_s=300)
+    assert f"{TEAM}/{NAME} keep former defaults of the operator (hubEndpoint)" in said
+    wrong = f"container runtime ({gap.mirror}/{IMAGE.repository}:typo)"
+    until(lambda: wrong in gap.no_pull("slmd", NAME), timeout_s=300)
+    assert before < uids(gap)
+    assert gap.in_operator(ASK), "the former pack goes on"
+    upgrade_chart(gap, other)
+    until(lambda: [hub_of(pod) for pod in gap.pods(TEAM, PACKS)] == [OTHER_HUB], timeout_s=300)
     wait_until_ready(gap.stage, TEAM, NAME)
     figures["upgradeSeconds"] = round(time.monotonic() - began)
     assert gap.in_operator(ASK)
+
+
+def upgrade_chart(gap: Gap, *values: str) -> None:
+    """The release again, with these values beside the page's."""
+    chart = f"slm-operator oci://{gap.mirror}/charts/slm-operator --version {VERSION} --namespace {OPERATOR_NAMESPACE}"
+    gap.reader.follow(f"helm upgrade {chart} --values values.yaml {' '.join(f'--set {one}' for one in values)} --wait")
+
+
+def uids(gap: Gap) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in gap.pods(TEAM, PACKS)}
 
 
 def hub_of(pod: dict[str, Any]) -> str | None:

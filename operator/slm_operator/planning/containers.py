@@ -31,15 +31,15 @@ _NEEDS_PYTHON = (
 _PULLED = "a Secret for its registry must be in this namespace, and named in"
 _OF_IMAGES = {
     CONTAINER: f"check spec.engine.image, or config.defaults.engineImage of the operator; {_PULLED} spec.podTemplate or "
-    "config.defaults.imagePullSecrets",
+    "config.defaults.imagePullSecrets (a deployment takes a corrected default by kubectl slm upgrade)",
     RUNTIME_CONTAINER: "it is the operator's own image, or of a pack config.packs.supervisorImage where that is set: "
     f"{_PULLED} imagePullSecrets of its chart",
     ROUTER_CONTAINER: f"check config.packs.routerImage of the operator; {_PULLED} config.defaults.imagePullSecrets",
 }
 _OF_A_TEMPLATE = f"spec.podTemplate brings this container: check its image; {_PULLED} spec.podTemplate"
 _ROUTERS = (
-    "its image is config.packs.routerImage of the operator: HAProxy, 2.6 or newer. A pack has another one with the next change of "
-    "its pod"
+    "its image is config.packs.routerImage of the operator: HAProxy, 2.6 or newer. Packs take another one at once "
+    "where none of the kind answers, else with the next change of their pod"
 )
 
 

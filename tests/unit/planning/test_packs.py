@@ -22,6 +22,7 @@ from .test_deployment import TWO_PER_GPU, applied, measured, plan, status
 
 if TYPE_CHECKING:
     from slm_operator.planning.views import DeploymentView
+    from slm_operator.settings import Settings
     from slm_operator.watch.records import PodRecord, WorkloadRecord
 
 PACK_2 = replace(build.MPS_2, in_one_pod=True)
@@ -80,6 +81,44 @@ def test_a_gateway_routes_to_the_router_of_each_pack() -> None:
     assert pool["targetPorts"] == [{"number": HTTP_PORT}]
     routed = next(one for one in status(planned)["conditions"] if one["type"] == "Routed")
     assert "may route to the packs, and the router of each chooses its engine" in routed["message"]
+
+
+def of_another_template(made: PodRecord) -> PodRecord:
+    (owner,) = made.meta.owners
+    return replace(made, meta=replace(made.meta, owners=(owner._replace(uid="of another template"),)))
+
+
+STUCK = Cause("ImagePullBackOff", "401", container="runtime", image="mirror/slm-operator:1")
+OF_THE_SETTINGS = {
+    "its runtime's image does not come": ((pod(waiting=STUCK),), True),
+    "its router ends again and again": (
+        (pod(waiting=Cause("CrashLoopBackOff", container="router")),),
+        True,
+    ),
+    "another pack answers": ((pod(waiting=STUCK), pod("chat-2", "gpu-2", ready=True)), False),
+    "an older pack answers": ((pod(waiting=STUCK), of_another_template(pod("chat-2", "gpu-2", ready=True))), True),
+    "its engine's image does not come": ((pod(waiting=Cause("ImagePullBackOff", container="engine")),), False),
+    "it is starting": ((pod(waiting=Cause("PodInitializing")),), False),
+    "it answers": ((pod(ready=True),), False),
+}
+
+
+@pytest.mark.parametrize("case", OF_THE_SETTINGS)
+def test_a_corrected_image_is_taken_where_none_answers(case: str) -> None:
+    """A pack keeps what it was made with, unless that is what keeps it from answering."""
+    pods, is_taken = OF_THE_SETTINGS[case]
+    wrong, right = (replaced_in(build.SETTINGS, router_image=image) for image in ("typo:1", "haproxy:3"))
+    made = applied(plan_deployment(view(2), wrong, build.NOW))["Deployment"]
+    text = made["metadata"]["annotations"][names.SERVED_ANNOTATION]
+    ready = sum(one.ready for one in pods)
+    stuck = build.workload("chat", replicas=1, updated=1, ready=ready, served=text)
+    again = applied(plan_deployment(view(2, workload=stuck, pods=pods), right, build.NOW))["Deployment"]
+    routers = [one["image"] for one in again["spec"]["template"]["spec"]["initContainers"] if one["name"] == "router"]
+    assert routers == ["haproxy:3" if is_taken else "typo:1"]
+
+
+def replaced_in(settings: Settings, **packs: str) -> Settings:
+    return settings.model_copy(update={"packs": settings.packs.model_copy(update=packs)})
 
 
 def test_what_runs_in_packs_is_known_to_the_fleet() -> None:
@@ -293,6 +332,16 @@ def test_a_pack_that_does_not_answer_says_what_helps(case: str) -> None:
     said = next(one for one in status(plan(of))["conditions"] if one["type"] == "Available")
     assert (said["status"], said["reason"]) == ("False", reason)
     assert all(word in said["message"] for word in words), said["message"]
+
+
+def test_a_successor_that_cannot_start_is_said_while_the_former_answers() -> None:
+    stuck = Cause("ErrImagePull", "401", container="runtime", image="mirror/slm-operator:1")
+    pods = (pod(ready=True), pod("chat-2", "gpu-2", waiting=stuck))
+    of = view(2, workload=workload(1, existing=2, updated=1, ready=1), pods=pods)
+    said = next(one for one in status(plan(of))["conditions"] if one["type"] == "Available")
+    assert (said["status"], said["reason"]) == ("False", "ErrImagePull")
+    assert "1 of 1 pack answer" in said["message"]
+    assert "pod chat-2 waits: container runtime (mirror/slm-operator:1): ErrImagePull: 401" in said["message"]
 
 
 def test_a_quota_below_the_pack_is_said() -> None:

@@ -30,7 +30,8 @@ def availability(view: DeploymentView, wanted: int, made_for: SliceClass = UNSHA
         return _finding(reason=Reason.STARTING, message=f"{several(wanted, 'replica')} to be created")
     pods, per_pod = way.pods_for(wanted, made_for), way.engines_per_pod(made_for)
     counted = _counted(workload.ready, pods, per_pod, wanted) + _silent(view)
-    current = workload.observed_generation >= workload.meta.generation
+    # NB: former pods answer too, so their number says nothing of their successors while any of them is left.
+    current = workload.observed_generation >= workload.meta.generation and workload.existing <= workload.updated
     if current and workload.replicas == pods and workload.ready >= pods and workload.updated >= pods:
         parts = [counted, None if way.runs_packs else spread(view.pods, made_for.engines_per_gpu)]
         return _finding(reason=Reason.AVAILABLE, message="; ".join(filter(None, parts)), holds=True)

@@ -14,6 +14,7 @@ from slm_core.wording import several
 from slm_operator.api.conditions import Finding, condition
 from slm_operator.api.names import Condition
 from slm_operator.api.reasons import Reason
+from slm_operator.manifests.overlay import ROUTER_CONTAINER, RUNTIME_CONTAINER
 from slm_operator.manifests.replicas import served_pack
 from slm_operator.manifests.served import PackMeans, read_served
 from slm_operator.partitioning import partitioning_of
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 ANNOUNCED_SECONDS = 5.0
 """Between what status says of a pack's end, and that end: whoever watches has heard it."""
+_OF_SETTINGS = frozenset({RUNTIME_CONTAINER, ROUTER_CONTAINER})
+"""Containers whose images are settings of the operator."""
 
 
 def is_pack(assignment: Assignment | None) -> bool:
@@ -45,9 +48,19 @@ def with_pack(
     """What is served, with the pack's pod where one pod runs all engines of a GPU."""
     if serving.pack_on is None:
         return served
-    former = read_served(view.workload.served) if view.workload is not None else None
+    kept = view.workload if not _waits_for_settings(view) else None
+    former = read_served(kept.served) if kept is not None else None
     means = means_of(spec.accelerator.product or serving.pack_on.gpu_product, settings)
     return served.model_copy(update={"pack": served_pack(view.deployment, spec, serving, means, former)})
+
+
+def _waits_for_settings(view: DeploymentView) -> bool:
+    """Whether settings keep a pack from starting, and none of its ReplicaSet answers: what is corrected there is then taken.
+
+    Packs of a former template are no reason to wait: they leave anyway, once a successor answers.
+    """
+    stuck = {pod.meta.controller for pod in view.pods if pod.stuck is not None and pod.stuck.container in _OF_SETTINGS}
+    return bool(stuck - {pod.meta.controller for pod in view.pods if pod.ready})
 
 
 def means_of(product: str, settings: Settings) -> PackMeans:
