@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +16,6 @@ import yaml
 
 from hack.release.artefacts import CHART, IMAGE, IMAGES
 from tests.docs.pages import ROOT, yaml_objects
-from tests.docs.walkthrough import AIR_GAP, commands, filled
 from tests.e2e.light import light, wait_until_ready
 from tests.e2e.serving import until
 from tests.testbed.gotools import binary
@@ -25,9 +23,10 @@ from tests.testbed.stage import IMAGES as BUILT
 from tests.testbed.stage import LIGHT_IMAGE, OPERATOR_NAMESPACE, ROUTER_IMAGE, STANDIN_IMAGE, Stage
 
 from .closed_node import ClosedNode, own_address
+from .gap import HUB, NO_PULL, PAGE, TEAM, Gap
 from .loopback import PASSWORD, USER, registry, wire
 from .place import VERSION, quiet, run, running_image
-from .reader import Reader, reader_in
+from .reader import reader_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +37,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kind, pytest.mark.record, pytest.mark.timeout(5400)]
 
-PAGE = ROOT / AIR_GAP[0].page
-TEAM, NAME = "team", "chat"
+NAME = "chat"
 PACKS = f"slm-operator.io/deployment={NAME}"
-HUB = "docker.io"
 STAND_INS = {"vllm/vllm-openai": LIGHT_IMAGE, "library/haproxy": ROUTER_IMAGE}
-NO_PULL = {"ErrImagePull", "ImagePullBackOff"}
 OTHER_HUB = "https://other.example"
 ASK = f"""
 import json, urllib.request
@@ -59,72 +55,6 @@ try:
 except OSError as error:
     print(error)
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """What the story is about."""
-
-    place: Place
-    stage: Stage
-    node: ClosedNode
-    reader: Reader
-
-    @property
-    def mirror(self) -> str:
-        return f"localhost:{self.node.mirror.port}"
-
-    @property
-    def hub(self) -> str:
-        """The host of the registry that plays Docker Hub."""
-        return self.place.registry.partition("/")[0]
-
-    def follow(self, step: str) -> str:
-        """Type what the page says there."""
-        (text,) = (text for found, text in commands(lambda _: PAGE.read_text(), AIR_GAP).items() if found.name == step)
-        words = {"REGISTRY": self.place.registry, "MIRROR": self.mirror, "VERSION": VERSION, "USER": USER}
-        return self.reader.follow(filled(text, words).replace(HUB, self.hub))
-
-    def images(self) -> list[str]:
-        """What images.txt names, as the reader has it."""
-        return (self.reader.folder / IMAGES).read_text().split()
-
-    def mirrored(self) -> dict[str, str]:
-        """The same, each with its name in the mirror."""
-        ours, others = f"{self.place.registry}/", f"{self.hub}/"
-        return {image: f"{self.mirror}/{image.removeprefix(ours).removeprefix(others)}" for image in self.images()}
-
-    def in_operator(self, code: str, *words: str) -> str:
-        """What a program prints in a pod of the operator's."""
-        where = ("exec", "--namespace", OPERATOR_NAMESPACE, "deployment/slm-operator", "--", "python", "-c", code)
-        return self.stage.cluster.kubectl(*where, *words).strip()
-
-    def pods(self, namespace: str, label: str) -> list[dict[str, Any]]:
-        listed = self.stage.cluster.kubectl("get", "pods", "-n", namespace, "-l", label, "--output", "json")
-        found: list[dict[str, Any]] = json.loads(listed)["items"]
-        return found
-
-    def apply(self, manifest: dict[str, Any]) -> None:
-        self.stage.cluster.kubectl("apply", "--namespace", TEAM, "--filename", "-", stdin=json.dumps(manifest))
-
-    def refusal(self, name: str) -> dict[str, str]:
-        """Messages of the deployment and of its profile, by kind, once both say that an image does not come."""
-        said: dict[str, str] = {}
-
-        def both_say_so() -> bool:
-            profile = (self.stage.get("slmd", name, TEAM).get("status") or {}).get("profile") or {}
-            seen = {"slmd": name} | ({"slmp": profile["name"]} if profile.get("name") else {})
-            said.clear()
-            said.update({kind: message for kind, one in seen.items() if (message := self.no_pull(kind, one))})
-            return said.keys() == {"slmd", "slmp"}
-
-        until(both_say_so, timeout_s=300)
-        return said
-
-    def no_pull(self, kind: str, name: str) -> str:
-        """What the condition says that names an image which does not come; empty where none does."""
-        conditions = (self.stage.get(kind, name, TEAM).get("status") or {}).get("conditions", [])
-        return next((each["message"] for each in conditions if each["reason"] in NO_PULL), "")
 
 
 @pytest.fixture(scope="module")
