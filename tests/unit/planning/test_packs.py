@@ -334,7 +334,7 @@ def test_a_pack_that_does_not_answer_says_what_helps(case: str) -> None:
     assert all(word in said["message"] for word in words), said["message"]
 
 
-def test_a_successor_that_cannot_start_is_said_while_the_former_answers() -> None:
+def test_a_stuck_successor_is_said_while_the_former_answers() -> None:
     stuck = Cause("ErrImagePull", "401", container="runtime", image="mirror/slm-operator:1")
     pods = (pod(ready=True), pod("chat-2", "gpu-2", waiting=stuck))
     of = view(2, workload=workload(1, existing=2, updated=1, ready=1), pods=pods)
