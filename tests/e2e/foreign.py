@@ -1,0 +1,97 @@
+"""The real engine in a Deployment that is not ours: how it is started, changed, loaded and asked about."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from slm_runtime.ledger import read_config
+from slm_runtime.prompts import text_tokens
+
+from tests.testbed.stage import ROOT
+from tests.testbed.tiny_model import tiny_model
+
+from .load import POD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.testbed.stage import Stage
+
+NAMESPACE = "foreign"
+NAME = "chat"
+FOLDER = Path(__file__).parent
+MANIFESTS = {kind: FOLDER / f"foreign-{kind}.yaml" for kind in ("deployment", "kserve", "kubeai")}
+ITL_FACTOR = 1.5
+INPUT_TOKENS, OUTPUT_TOKENS = 32, 48
+QUESTION = ("--itl-factor", str(ITL_FACTOR))
+LOAD = ("--input-tokens", str(INPUT_TOKENS), "--output-tokens", str(OUTPUT_TOKENS))
+WRITE = "import base64, sys; open(sys.argv[1], 'wb').write(base64.b64decode(sys.stdin.read()))"
+CLIENT, RUNTIME = "/tmp/closed_loop.py", "/tmp/slm_runtime.pyz"
+
+
+def manifest(batch_size: int) -> dict[str, Any]:
+    """The Deployment with this batch, and else as it is."""
+    found: dict[str, Any] = yaml.safe_load(MANIFESTS["deployment"].read_text())
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    container["args"] = [
+        f"--max-num-seqs={batch_size}" if one.startswith("--max-num-seqs=") else one for one in container["args"]
+    ]
+    found["metadata"]["namespace"] = NAMESPACE
+    return found
+
+
+def slm(stage: Stage, *words: str) -> str:
+    """What `kubectl slm` says; fails with its own words."""
+    command = [str(Path(sys.executable).with_name("kubectl-slm")), *words, "--namespace", NAMESPACE]
+    env = os.environ | {"KUBECONFIG": str(stage.cluster.kubeconfig)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def kubectl(stage: Stage, *words: str, timeout_s: float = 300) -> str:
+    return stage.cluster.kubectl(*words, "--namespace", NAMESPACE, timeout_s=timeout_s)
+
+
+def wait_until_rolled_out(stage: Stage) -> None:
+    kubectl(stage, "rollout", "status", f"deploy/{NAME}", "--timeout=400s", timeout_s=430)
+
+
+def scale(stage: Stage, replicas: int) -> None:
+    """As its owner does it; gives back control when they are there, or gone."""
+    kubectl(stage, "scale", f"deploy/{NAME}", f"--replicas={replicas}")
+    if replicas:
+        wait_until_rolled_out(stage)
+    else:
+        kubectl(stage, "wait", "--for=delete", "pods", "--selector", f"app={NAME}", "--timeout=120s")
+
+
+def bring_client(stage: Stage, folder: Path) -> None:
+    """The profiler's own load generator, into the pod that `load.place_client` has placed."""
+    runtime = folder / "slm_runtime.pyz"
+    subprocess.run([sys.executable, str(ROOT / "hack/zipapp.py"), str(runtime)], check=True)
+    for file, target in ((runtime, RUNTIME), (FOLDER / "closed_loop.py", CLIENT)):
+        content = base64.b64encode(file.read_bytes()).decode()
+        words = ("exec", "--stdin", "--namespace", POD, POD, "--", "python3", "-c", WRITE, target)
+        stage.cluster.kubectl(*words, stdin=content)
+
+
+def loaded(stage: Stage, batch_size: int, clients: Sequence[int]) -> dict[str, Any]:
+    """The engine that runs now, under closed loops of so many clients, one after the other."""
+    address = kubectl(stage, "get", "pods", "--selector", f"app={NAME}", "--output=jsonpath={.items[*].status.podIP}")
+    assert address, "no engine runs"
+    ids = text_tokens(read_config(str(tiny_model())))
+    said = stage.cluster.kubectl(
+        *("exec", "--namespace", POD, POD, "--", "env", f"PYTHONPATH={RUNTIME}", "python3", CLIENT),
+        *(f"http://{address}:8000", NAME, str(INPUT_TOKENS), str(OUTPUT_TOKENS), str(ids[0]), str(ids[-1])),
+        *map(str, clients),
+        timeout_s=900,
+    )
+    return {"batchSize": batch_size, "windows": [json.loads(line) for line in said.splitlines()]}
