@@ -21,8 +21,6 @@ from slm_core.slo_check import resolve
 from slm_operator.advisor.expectation import Expectation, curve_of
 from slm_operator.slo.window import Asked, Figures, Scrape, between
 
-from benchmarks.provenance import provenance
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -169,16 +167,8 @@ def ratio(one: Window, other: Window) -> float:
     return one.figures.throughput_tokens_per_second / other.figures.throughput_tokens_per_second
 
 
-def lines(kept: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The blocks of a page, by name."""
-    story = Story(kept)
-    return {
-        "foreign": [provenance("make record foreign", kept["about"]), "", *_steps(story)],
-        "expected": _expected(story),
-    }
-
-
-def _steps(story: Story) -> list[str]:
+def steps(story: Story) -> list[str]:
+    """A table of every engine with its full batch."""
     rows = ["| engine | `--max-num-seqs` | tokens/s | mean ITL (ms) | SLO |", "|---|---|---|---|---|"]
     named = [("as it was started", story.bad), ("with the advised patch", story.patched)]
     named += [("of the sweep" + (", its best" if step is story.best else ""), step) for step in story.sweep]
@@ -192,7 +182,8 @@ def _steps(story: Story) -> list[str]:
     return rows
 
 
-def _expected(story: Story) -> list[str]:
+def expectations(story: Story) -> list[str]:
+    """A table of every load beside what was expected there."""
     rows = [
         "| batch | clients | in flight | tokens/s | expected | mean ITL (ms) | expected | off by |",
         "|" + "---|" * 8,

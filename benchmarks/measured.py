@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+from benchmarks import foreign
 from benchmarks.churn import results as churn
 from benchmarks.clients import compared
 from benchmarks.mutation import results as mutation
@@ -34,7 +35,7 @@ def measured_pages() -> dict[Path, str]:
         "concepts/memory-gap.md": {"clients": _clients()},
         "contributing/mutation.md": {"mutation": _mutation()},
         "reference/nvidia-stack.md": {"nvidia": _nvidia()},
-        "reference/performance.md": _scale_blocks(),
+        "reference/performance.md": _scale_blocks() | _foreign_blocks(),
         "reference/reliability.md": {"faults": _faults(), "churn": _churn(), "packs": _packs()},
         "adr/0028-haproxy-is-the-router-in-a-pack.md": {"router": _router()},
         "how-to/serving.md": {"many": _many(), "changes": _changes()},
@@ -62,6 +63,22 @@ def _scale_blocks() -> dict[str, list[str]]:
         "goals": [about, "", *table(runs)],
         "missed": [f"Missed: {', '.join(late)}." if late else "Every goal in the table is met."],
         "change": parts(runs),
+    }
+
+
+def _foreign_blocks() -> dict[str, list[str]]:
+    kept, about = _kept("foreign.json"), _kept("../records/foreign.json")
+    if kept is None or about is None:
+        return {"foreign": [], "expected": []}
+    story = foreign.Story(kept)
+    reached = (
+        f"The patched engine reached {story.reached:.1%} of the best of the sweep under the SLO (mean ITL of at most "
+        f"{story.limits.itl_ms:.1f} ms); by chance alone the two may differ by {story.chance_fraction:.1%}. It was started with "
+        f"{foreign.ratio(story.bad.full, story.best.full):.0%} of it."
+    )
+    return {
+        "foreign": [provenance(about["command"], about), "", *foreign.steps(story), "", reached],
+        "expected": foreign.expectations(story),
     }
 
 

@@ -97,6 +97,19 @@ RUNS: dict[str, Recorded] = {
         ),
         "autoscaling.json",
     ),
+    "foreign": Recorded(
+        "the real engine in a Deployment that is not ours: the advised patch beside an exhaustive sweep, its counters beside what is expected",
+        (*PYTEST, "tests/e2e/test_foreign.py"),
+        (
+            CORE,
+            RUNTIME,
+            *(f"{OPERATOR}/{room}" for room in ("advisor", "cli/inputs", "cli/render/patches", "manifests", "slo")),
+            "benchmarks/foreign.py",
+            *(f"tests/e2e/{file}" for file in ("closed_loop.py", "foreign.py", "test_foreign.py")),
+            *(f"tests/e2e/foreign-{kind}.yaml" for kind in ("deployment", "kserve", "kubeai")),
+        ),
+        "foreign.json",
+    ),
     "karpenter": Recorded(
         "beside Karpenter: a pack's pod brings a node, and no node goes while the operator changes it",
         (*PYTEST, "tests/control_plane/test_karpenter.py", "-m", "record"),

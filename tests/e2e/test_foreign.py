@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.foreign import EXPECTED_WITHIN, REACHES, Story, ratio
-from benchmarks.provenance import environment
 
 from .foreign import (
     ITL_FACTOR,
@@ -66,7 +65,6 @@ def place(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 @pytest.fixture(scope="module")
 def kept(stage: Stage, place: Path) -> dict[str, Any]:
     """All of it, in order. NB: one engine at a time has the machine, or it measures its neighbour."""
-    about = environment()
     stage.apply(manifest(BAD))
     wait_until_rolled_out(stage)
     bad = loaded(stage, BAD, [BAD])
@@ -81,7 +79,6 @@ def kept(stage: Stage, place: Path) -> dict[str, Any]:
     other = max(size for size in GRID if size <= batch / 2)
     sweep = [swept(stage, size, loads(size) if size == other else [size]) for size in sorted({*GRID, batch})]
     found = {
-        "about": about,
         "itlFactor": ITL_FACTOR,
         "document": measured(stage)["status"]["measurements"],
         "advised": {"status": advised, "cluster": batch, **decisions},
