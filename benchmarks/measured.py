@@ -27,6 +27,7 @@ from benchmarks.scale.results import missed, parts, table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+UNRECORDED = "Not recorded yet."
 
 
 def measured_pages() -> dict[Path, str]:
@@ -69,7 +70,7 @@ def _scale_blocks() -> dict[str, list[str]]:
 def _foreign_blocks() -> dict[str, list[str]]:
     kept, about = _kept("foreign.json"), _kept("../records/foreign.json")
     if kept is None or about is None:
-        return {"foreign": [], "expected": []}
+        return {"foreign": [UNRECORDED], "expected": [UNRECORDED]}
     story = foreign.Story(kept)
     reached = (
         f"The patched engine reached {story.reached:.1%} of the best of the sweep under the SLO (mean ITL of at most "

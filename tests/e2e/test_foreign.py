@@ -4,7 +4,7 @@
 
 The Deployment is started badly and measured; the operator measures a profile that `kubectl slm advise` wrote; the patch that it
 advises is applied by kubectl, and the same load is put on what comes of it. Then every batch of a grid is, in the same Deployment.
-All that was counted is kept, and `tests/unit/advisor/test_expected_of_real_engines.py` holds what was expected against it.
+All that was counted is kept, so that what is expected can be held against it without an engine.
 """
 
 from __future__ import annotations
