@@ -110,6 +110,18 @@ RUNS: dict[str, Recorded] = {
         ),
         "foreign.json",
     ),
+    "doors": Recorded(
+        "every door tried open, closed, and tried again, on a node that enforces policies; all goes on behind closed ones",
+        (*PYTEST, "tests/e2e/test_doors.py"),
+        (
+            f"{OPERATOR}/manifests",
+            *(f"{OPERATOR}/{file}.py" for file in ("cli/preflight/doors", "kube/scrapers", "metrics")),
+            "charts/slm-operator/templates",
+            *(f"tests/e2e/{file}.py" for file in ("doors", "test_doors")),
+            "tests/testbed/network_policy.py",
+        ),
+        "doors.json",
+    ),
     "karpenter": Recorded(
         "beside Karpenter: a pack's pod brings a node, and no node goes while the operator changes it",
         (*PYTEST, "tests/control_plane/test_karpenter.py", "-m", "record"),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Shorter than the minute that a kubelet may take: a key that is not there yet ends the sidecar, which starts again.
 FAST = ("config.nodes.projectionSeconds=15", "config.nodes.convergenceSeconds=120")
+READ_ONLY = "config.defaults.readOnlyRootFilesystem=true"
+"""Off by default because no GPU has run it: here the real engine serves so, on CPU."""
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ CLIENT = """
 import asyncio, collections, json, sys, threading, time
 import aiohttp
 URL, MODEL, CLIENTS, TOKENS, KEPT = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "kept"
+HEADERS = {"Authorization": f"Bearer {sys.argv[6]}"} if sys.argv[6:] else {}
 GOING = "cannot schedule new futures after shutdown"  # what vLLM 0.32 answers with 500 once it was asked to end
 account = collections.Counter()
 examples, timeline, stopping = [], collections.Counter(), threading.Event()
@@ -40,7 +41,7 @@ async def ask(session):
             "stream_options": {"include_usage": True}}
     tokens, done = 0, False
     try:
-        async with session.post(URL, json=body) as answer:
+        async with session.post(URL, json=body, headers=HEADERS) as answer:
             if answer.status != 200:
                 said = f"{answer.status} {(await answer.text())[:200]}"
                 return ("refused" if answer.status == 503 or GOING in said else "failed"), said
@@ -161,12 +162,12 @@ def first_answer(stage: Stage, namespace: str, name: str, *, model: str = "", ti
 
 @contextlib.contextmanager
 def steady_load(
-    stage: Stage, namespace: str, name: str, *, clients: int = 8, tokens: int = 64, kept: bool = False
+    stage: Stage, namespace: str, name: str, *, clients: int = 8, tokens: int = 64, kept: bool = False, key: str = ""
 ) -> Iterator[Load]:
-    """Load on a deployment's Service, from before the block until after it. `kept`: connections are kept alive."""
+    """Load on a deployment's Service, from before the block until after it. `kept`: connections are kept alive. `key`: what engines ask for."""
     load = Load()
     url = f"http://{name}.{namespace}/v1/completions"
-    client = [url, name, str(clients), str(tokens), "kept" if kept else "new"]
+    client = [url, name, str(clients), str(tokens), "kept" if kept else "new", *([key] if key else [])]
     # By way of the node's containerd and not of `kubectl exec`, so that it goes on without an API server.
     inside = ("ctr", "--namespace", "k8s.io", "tasks", "exec", "--exec-id", f"load-{secrets.token_hex(4)}")
     command = [

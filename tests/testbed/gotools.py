@@ -138,6 +138,12 @@ GROUPS = (
         "github.com/kedacore/keda/v2",
         on_demand=True,
     ),
+    Group(
+        "kube-router",
+        {"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
+        "github.com/cloudnativelabs/kube-router/v2",
+        on_demand=True,
+    ),
     Group("karpenter", {"kwok-karpenter": "sigs.k8s.io/karpenter/kwok"}, "sigs.k8s.io/karpenter", on_demand=True),
 )
 

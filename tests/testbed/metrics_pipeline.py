@@ -14,6 +14,7 @@ import contextlib
 import shutil
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -22,7 +23,7 @@ from .gotools import binary
 from .prometheus import Prometheus, program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from .stage import Stage
 
@@ -38,11 +39,18 @@ do sleep 0.5; done
 """
 
 
+NO_FILES: Mapping[str, str] = MappingProxyType({})
+
+
 @contextlib.contextmanager
-def scraping(stage: Stage) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes the operator and every engine and records demand each two seconds; afterwards it is gone."""
+def scraping(stage: Stage, jobs: str = "", files: Mapping[str, str] = NO_FILES) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes the operator and every engine and records demand each two seconds; afterwards it is gone.
+
+    `jobs`: further scrape_configs, as YAML; `files` lie beside its configuration, in /etc/metrics.
+    """
     _provide_image(stage)
-    files = {name: (FOLDER / name).read_text() for name in ("prometheus.yml", "discover.sh")}
+    files = {name: (FOLDER / name).read_text() for name in ("prometheus.yml", "discover.sh")} | dict(files)
+    files["prometheus.yml"] += jobs
     files[RULES.name] = RULES.read_text().replace("interval: 15s", "interval: 2s")
     with _applied(stage, _config("prometheus", files), *_manifests("scraping.yaml")):
         stage.cluster.kubectl(
