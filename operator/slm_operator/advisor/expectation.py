@@ -3,8 +3,10 @@
     points -> curve (knots by requests in flight, never falling) -> expectation at a load; headroom under the SLO
 
 Figures are of one GPU in steady state. Between measured loads they lie on the line through the two next to it: of ITL, of
-TTFT, and of the time in which all requests in flight gain one token each. Below the least measured load there are bounds,
-and beyond full batches requests wait. Pure. Must never say a figure beyond what was measured: there is none.
+TTFT, and of the time in which all requests in flight gain one token each. From the least load to the next one an engine first
+waits for its weights, however many requests share them, and then computes for each: there they lie half way between that line
+and the one of larger loads. Below the least measured load there are bounds, and beyond full batches requests wait. Pure. Must
+never say a figure beyond what was measured: there is none.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -23,7 +26,7 @@ from slm_core.slo import METRICS
 from slm_core.slo_check import figure_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from slm_core.configuration import EngineConfiguration
     from slm_core.measurements import Point
@@ -114,7 +117,8 @@ class Curve:
         at = bisect_left(self.knots, in_flight, key=lambda knot: knot.in_flight)
         if self.knots[min(at, len(self.knots) - 1)].in_flight == in_flight or at == 0:
             return self.knots[at]
-        return _mixed(self.knots[at - 1], self.knots[at], in_flight)
+        low, high = self.knots[at - 1 : at + 1]
+        return _mixed(low, high, _beyond(low, high, self.knots[at + 1 :]) if at == 1 else None, in_flight)
 
 
 def curve_of(points: Iterable[Point], served: EngineConfiguration, limits: Limits) -> Curve | None:
@@ -126,10 +130,8 @@ def curve_of(points: Iterable[Point], served: EngineConfiguration, limits: Limit
     ordered = tuple(points)
     sound = [p for p in _of_kind(ordered, served) if judge(p, SOUND).passed and p.output_tokens_per_second > 0]
     full = served.batch_size * served.engines_per_gpu
-    # NB: of full batches and larger ones only the next one is needed, to lie beyond the load.
-    loads = sorted({p.load for p in sound})
-    needed = loads[: bisect_left(loads, full) + 1]
-    chosen = [_of_load([p for p in sound if p.load == load], served) for load in needed]
+    # NB: loads beyond full batches too, for they tell how the line of larger loads goes.
+    chosen = [_of_load([p for p in sound if p.load == load], served) for load in sorted({p.load for p in sound})]
     if not chosen:
         return None
     return Curve(
@@ -202,26 +204,46 @@ def _filled(figures: Sequence[float | None]) -> list[float | None]:
     return found[::-1]
 
 
-def _mixed(low: Knot, high: Knot, in_flight: float) -> Knot:
-    """On the lines between two measured loads."""
-    part = (in_flight - low.in_flight) / (high.in_flight - low.in_flight)
+def _beyond(low: Knot, high: Knot, larger: Sequence[Knot]) -> Knot | None:
+    """The knot that tells how figures go on: as far from the two as they are apart, or it would tell of noise. None: none is larger."""
+    width = high.in_flight - low.in_flight
+    return next((k for k in larger if k.in_flight - high.in_flight >= width), larger[-1] if larger else None)
 
-    def line(one: float | None, other: float | None) -> float | None:
-        return None if one is None or other is None else one + part * (other - one)
 
-    def rate(one: float, other: float) -> float:
+def _mixed(low: Knot, high: Knot, beyond: Knot | None, in_flight: float) -> Knot:
+    """Between two measured loads. `beyond`: tells the line of larger loads, where that is to be heeded."""
+    back = high.in_flight - in_flight
+    part = 1 - back / (high.in_flight - low.in_flight)
+
+    def between(one: float, other: float, further: float | None) -> float:
+        """On the line, which is the most that it may be. The least is on the other line, and no less than what less load has."""
+        line = one + part * (other - one)
+        if beyond is None or further is None:
+            return line
+        slope = (further - other) / (beyond.in_flight - high.in_flight)
+        return (line + min(line, max(one, other - slope * back))) / 2
+
+    def known(figure: Callable[[Knot], float | None]) -> float | None:
+        one, other = figure(low), figure(high)
+        return None if one is None or other is None else between(one, other, None if beyond is None else figure(beyond))
+
+    def rate(figure: Callable[[Knot], float]) -> float:
         """By the time in which all in flight gain one token: that is what lies on a line, and not the rate."""
-        turn, next_turn = low.in_flight / one, high.in_flight / other
-        return in_flight / (turn + part * (next_turn - turn))
+        further = None if beyond is None else beyond.in_flight / figure(beyond)
+        return in_flight / between(low.in_flight / figure(low), high.in_flight / figure(high), further)
 
     return Knot(
         in_flight=in_flight,
-        throughput_tokens_per_second=rate(low.throughput_tokens_per_second, high.throughput_tokens_per_second),
-        output_tokens_per_second=rate(low.output_tokens_per_second, high.output_tokens_per_second),
-        itl_ms=low.itl_ms + part * (high.itl_ms - low.itl_ms),
-        ttft_ms=line(low.ttft_ms, high.ttft_ms),
-        limited_ms=tuple(map(line, low.limited_ms, high.limited_ms)),
+        throughput_tokens_per_second=rate(lambda knot: knot.throughput_tokens_per_second),
+        output_tokens_per_second=rate(lambda knot: knot.output_tokens_per_second),
+        itl_ms=between(low.itl_ms, high.itl_ms, None if beyond is None else beyond.itl_ms),
+        ttft_ms=known(lambda knot: knot.ttft_ms),
+        limited_ms=tuple(known(partial(_limit_of, at)) for at in range(len(METRICS))),
     )
+
+
+def _limit_of(metric: int, knot: Knot) -> float | None:
+    return knot.limited_ms[metric]
 
 
 def _part(least: Knot, in_flight: float) -> Knot:

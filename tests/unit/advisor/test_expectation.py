@@ -41,6 +41,25 @@ def test_between_measured_loads_the_law_of_the_engine_holds(in_flight: float) ->
     assert expected.reach is Reach.MEASURED
 
 
+@pytest.mark.parametrize("in_flight", [2, 4, 8, 16, 24, 48, 60])
+def test_engine_that_first_waits_for_its_weights_is_known(in_flight: int) -> None:
+    """As the real vLLM on two cores: up to five sequences a step takes as long as with one, then each takes its time."""
+
+    def itl_ms(batch: int) -> float:
+        return max(2.6, 1.9 + 0.15 * batch)
+
+    expected = at(curve(*(point(batch, itl=itl_ms(batch)) for batch in (1, 32, 60))), in_flight)
+    assert expected.itl_ms == pytest.approx(itl_ms(in_flight), rel=0.1)
+    assert expected.output_tokens_per_second == pytest.approx(1000 * in_flight / itl_ms(in_flight), rel=0.1)
+
+
+def test_loads_close_to_each_other_do_not_bend_the_curve() -> None:
+    """Noise between two of them is no law."""
+    straight = [point(batch, itl=2 + batch / 10) for batch in (1, 32, 80)]
+    noisy = point(33, itl=5.6)
+    assert at(curve(*straight, noisy), 16).itl_ms == pytest.approx(3.6, rel=0.01)
+
+
 def test_below_the_least_measured_load_there_are_bounds() -> None:
     found = curve(*SINGLES[1:])
     expected = at(found, 16)
