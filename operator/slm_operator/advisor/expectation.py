@@ -15,7 +15,6 @@ import math
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -223,9 +222,8 @@ def _mixed(low: Knot, high: Knot, beyond: Knot | None, in_flight: float) -> Knot
         slope = (further - other) / (beyond.in_flight - high.in_flight)
         return (line + min(line, max(one, other - slope * back))) / 2
 
-    def known(figure: Callable[[Knot], float | None]) -> float | None:
-        one, other = figure(low), figure(high)
-        return None if one is None or other is None else between(one, other, None if beyond is None else figure(beyond))
+    def known(one: float | None, other: float | None, further: float | None = None) -> float | None:
+        return None if one is None or other is None else between(one, other, further)
 
     def rate(figure: Callable[[Knot], float]) -> float:
         """By the time in which all in flight gain one token: that is what lies on a line, and not the rate."""
@@ -237,13 +235,10 @@ def _mixed(low: Knot, high: Knot, beyond: Knot | None, in_flight: float) -> Knot
         throughput_tokens_per_second=rate(lambda knot: knot.throughput_tokens_per_second),
         output_tokens_per_second=rate(lambda knot: knot.output_tokens_per_second),
         itl_ms=between(low.itl_ms, high.itl_ms, None if beyond is None else beyond.itl_ms),
-        ttft_ms=known(lambda knot: knot.ttft_ms),
-        limited_ms=tuple(known(partial(_limit_of, at)) for at in range(len(METRICS))),
+        ttft_ms=known(low.ttft_ms, high.ttft_ms, None if beyond is None else beyond.ttft_ms),
+        # NB: the most that they may be, so that no more is said to fit than does.
+        limited_ms=tuple(map(known, low.limited_ms, high.limited_ms)),
     )
-
-
-def _limit_of(metric: int, knot: Knot) -> float | None:
-    return knot.limited_ms[metric]
 
 
 def _part(least: Knot, in_flight: float) -> Knot:

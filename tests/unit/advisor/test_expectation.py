@@ -53,6 +53,15 @@ def test_engine_that_first_waits_for_its_weights_is_known(in_flight: int) -> Non
     assert expected.output_tokens_per_second == pytest.approx(1000 * in_flight / itl_ms(in_flight), rel=0.1)
 
 
+def test_no_more_is_said_to_fit_than_surely_does() -> None:
+    """Half way between two lines is the best guess of a figure, and one of two that would break a limit."""
+    flat_first = [point(batch, itl=max(2.6, 1.9 + 0.15 * batch)) for batch in (1, 32, 60)]
+    limits = Limits(itl_ms=2.6 + 8.5 / 31 * (6.7 - 2.6))
+    found = curve(*flat_first, limits=limits)
+    assert at(found, 10).itl_ms < (limits.itl_ms or 0)
+    assert found.fits(limits) == 9
+
+
 def test_loads_close_to_each_other_do_not_bend_the_curve() -> None:
     """Noise between two of them is no law."""
     straight = [point(batch, itl=2 + batch / 10) for batch in (1, 32, 80)]
