@@ -203,3 +203,16 @@ def test_values_of_kubeais_chart_replace_its_list() -> None:
 def test_values_of_a_chart_that_is_not_known_are_refused() -> None:
     with pytest.raises(Refused, match="Deployment team/chat: which chart made it"):
         FORMS["helm-values"](change(found(deployment())))
+
+
+def test_variable_that_is_made_of_others_is_never_cut_up() -> None:
+    """Its words stand nowhere as they are read, so what would be changed there is another text."""
+    env = [{"name": "BASE", "value": f"{BATCH} 64"}, {"name": "MORE", "value": "$(BASE) --seed=1"}]
+    for one in (
+        found(deployment({**shell(f"vllm serve {MODEL} $MORE"), "env": env})),
+        found(
+            engines.llm_inference_service(env=[env[0], {"name": "VLLM_ADDITIONAL_ARGS", "value": "$(BASE) --seed=1"}])
+        ),
+    ):
+        assert flags_of(one)[BATCH] == "64"
+        assert not any("/env/" in change["path"] for change in patch_of(one))

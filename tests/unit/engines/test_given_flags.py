@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from slm_core.engines import vllm_given
 from slm_core.engines.base import Advised, CommandLine
 from slm_core.engines.registry import default, other_engine
@@ -222,3 +224,16 @@ def test_other_engines_are_named() -> None:
     assert other_engine(["lmsysorg/sglang:latest"]) == "SGLang"
     assert other_engine(["ghcr.io/huggingface/text-generation-inference:3"]) == "TGI"
     assert other_engine(["nginx"]) is None
+
+
+WORDS = st.sampled_from([
+    *VLLM.owned_flags, *VLLM.short_flags, "--", "-", "--=", "--max", "--no-", "$(A)", "org/m", "\n", "\x00", "é",
+    "1", "0", "-1", "1e9", "nan", "9" * 50, "8k", "1.5K", "auto", "", " ", "'", "x=1", '{"a": 1}',
+])  # fmt: skip
+
+
+@given(st.lists(st.one_of(WORDS, st.tuples(WORDS, WORDS).map("=".join)), max_size=8))
+def test_words_of_anybody_are_read_or_named(words: list[str]) -> None:
+    line = read(*words)
+    assert VLLM.batching_of(line, "0.32.0", 24 * GIB, "NVIDIA-L4").batch_size != 0
+    assert VLLM.advised_flags(line, advised())[BATCH] == "32"
