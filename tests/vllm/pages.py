@@ -27,16 +27,28 @@ if TYPE_CHECKING:
 
 PAGES = Path(__file__).parents[1] / "data/vllm/metrics.json.gz"
 LIMITS = ("--enforce-eager", "--max-model-len", "512", "--dtype", "bfloat16", "--max-num-seqs", "8")
+MEMORY = ("--kv-cache-memory-bytes", "64M", "--gpu-memory-utilization", "0.1")
 
 
 @contextlib.contextmanager
 def engine() -> Iterator[str]:
     """Its URL, once it answers."""
     (port,) = free_ports(1)
-    command = [*serve_command(), str(tiny_model()), *LIMITS, "--port", str(port), "--served-model-name", "chat"]
+    command = [
+        *serve_command(),
+        str(tiny_model()),
+        *LIMITS,
+        *MEMORY,
+        "--port",
+        str(port),
+        "--served-model-name",
+        "chat",
+    ]
     with subprocess.Popen(command, env=os.environ | CPU_ENV) as running:
         try:
             wait_until(lambda: running.poll() is not None or answers_ok(f"http://127.0.0.1:{port}/health"), "vLLM", 300)
+            if running.poll() is not None:
+                raise RuntimeError("vLLM ended before it answered; its log is above")
             yield f"http://127.0.0.1:{port}"
         finally:
             running.terminate()
