@@ -87,15 +87,26 @@ RUNS: dict[str, Recorded] = {
         "packs.json",
     ),
     "autoscaling": Recorded(
-        "an HPA keeps its replicas through a change of advice; KEDA itself scales a deployment with its load, and from zero",
-        (*PYTEST, "tests/e2e/test_advice_scaled.py", "tests/e2e/test_keda.py"),
+        "an HPA keeps its replicas through a change of advice, from batches of 32 to batches of 96",
+        (*PYTEST, "tests/e2e/test_advice_scaled.py"),
         (
             f"{OPERATOR}/gauges.py",
             f"{OPERATOR}/manifests",
             "charts/slm-operator/rules",
-            *(f"tests/e2e/{file}.py" for file in ("scaling", "test_advice_scaled", "test_keda")),
+            "tests/e2e/test_advice_scaled.py",
         ),
         "autoscaling.json",
+    ),
+    "keda": Recorded(
+        "KEDA itself scales a deployment with its load, and from zero",
+        (*PYTEST, "tests/e2e/test_keda.py"),
+        (
+            f"{OPERATOR}/gauges.py",
+            f"{OPERATOR}/manifests",
+            "charts/slm-operator/rules",
+            *(f"tests/e2e/{file}.py" for file in ("scaling", "test_keda")),
+        ),
+        "keda.json",
     ),
     "foreign": Recorded(
         "the real engine in a Deployment that is not ours: the advised patch beside an exhaustive sweep, its counters beside what is expected",

@@ -1,6 +1,6 @@
 """KEDA on recorded demand, and from zero on one of what stands before them, as docs/how-to/autoscaling.md has it.
 
-A recorded run, for KEDA's build takes ten minutes when cold: `make record autoscaling`.
+A recorded run, for KEDA's build takes ten minutes when cold: `make record keda`.
 """
 
 from __future__ import annotations
