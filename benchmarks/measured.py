@@ -35,6 +35,7 @@ def measured_pages() -> dict[Path, str]:
     blocks = {
         "concepts/memory-gap.md": {"clients": _clients()},
         "contributing/mutation.md": {"mutation": _mutation()},
+        "how-to/close-doors.md": {"doors": _doors()},
         "reference/nvidia-stack.md": {"nvidia": _nvidia()},
         "reference/performance.md": _scale_blocks() | _foreign_blocks(),
         "reference/reliability.md": {"faults": _faults(), "churn": _churn(), "packs": _packs()},
@@ -145,6 +146,26 @@ def _packs() -> list[str]:
         f"The engine that was killed had {killed['inFlight']} requests in flight. With {measured['inFlight']} requests in flight the profile "
         f"measured {measured['measured']:,} output tokens per second (half width of 95 % confidence {_share(widths[0])}), and the "
         f"pack served {measured['served']:,} ({_share(widths[1])}), {measured['served'] / measured['measured'] - 1:+.1%}."
+    )
+    return [provenance(about["command"], about), "", *rows, "", said]
+
+
+def _doors() -> list[str]:
+    kept, about = _kept("doors.json"), _kept("../records/doors.json")
+    if kept is None or about is None:
+        return []
+    opened, closed, flood = kept["open"], kept["closed"], kept["flood"]
+    searched = kept["the key"]["searched"] + kept["the key of a pack"]["searched"]
+    rows = ["| tried | by default | behind closed doors |", "|---|---|---|"]
+    rows += [
+        f"| {tried} | {answer} | {closed[tried]} |"
+        for tried, answer in opened.items()
+        if tried in closed and tried != "about"
+    ]
+    said = (
+        f"Load went on through them ({kept['load']['ok']:,} requests answered, none lost), the SLO monitor judged it, and a model was measured and served as a pack. While "
+        f"somebody beside Prometheus tried {flood['401'] + flood['429']:,} false tokens in {flood['seconds']} s, and when the certificate was renewed, every scrape was answered. The key "
+        f"stood in none of {searched} logs, lists of objects and outputs of commands."
     )
     return [provenance(about["command"], about), "", *rows, "", said]
 
