@@ -15,8 +15,8 @@ from slm_operator.planning.deployment.advising import Unadvisable, advise_deploy
 from tests.best_single import fastest_single
 from tests.testbed.cluster import KubectlError
 
-from .conftest import node_at_rest
-from .first import ASK, NAME, apply_and_wait, deployment, in_pod, metrics, pods, profile
+from .conftest import FAST, READ_ONLY, node_at_rest
+from .first import ASK, NAME, REFUSED, apply_and_wait, deployment, in_pod, metrics, pods, profile
 from .serving import until
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def served(stage: Stage, first_namespace: str) -> Iterator[str]:
     namespace = first_namespace
     before = node_at_rest(stage)
     stage.opt_in()
+    stage.install_operator(*FAST, READ_ONLY)
     # Where its profile is there already, nothing takes time: the choice of `Auto` would be by whom the operator hears of first.
-    apply_and_wait(stage, partitioning="NodeSlices")
+    apply_and_wait(stage, keyed=True, partitioning="NodeSlices")
     yield namespace
     stage.cluster.kubectl("delete", "slmd", NAME, "--namespace", namespace, "--ignore-not-found")
     stage.wait_for_allocatable("nvidia.com/gpu", 1)
@@ -114,6 +115,21 @@ def test_both_replicas_answer_through_the_service(stage: Stage, served: str) -> 
             value for line, value in metrics(stage, pod).items() if line.startswith("vllm:request_success_total")
         ]
         assert sum(float(value) for value in answered) > 0, f"{pod['metadata']['name']} was never asked"
+
+
+def test_who_sends_no_key_is_refused_by_the_real_engine(stage: Stage, served: str) -> None:
+    url = deployment(stage)["status"]["url"]
+    assert in_pod(stage, pods(stage)[0], REFUSED.replace("URL", url)).split() == ["401", "401"]
+
+
+def test_the_real_engine_writes_into_no_image(stage: Stage, served: str) -> None:
+    for pod in pods(stage):
+        (engine,) = pod["spec"]["containers"]
+        assert engine["securityContext"]["readOnlyRootFilesystem"] is True
+        tried = (
+            "import errno\ntry: open('/var/tmp/x', 'w')\nexcept OSError as error: print(errno.errorcode[error.errno])"
+        )
+        assert in_pod(stage, pod, tried).strip() == "EROFS"
 
 
 def test_status_tells_the_story(stage: Stage, served: str) -> None:
