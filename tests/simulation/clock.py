@@ -76,6 +76,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now
 
+    def is_running(self) -> bool:
+        return events._get_running_loop() is self
+
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
         entry = Entry(callback, args)
         self._ready.append(entry)
