@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
-from slm_operator.settings import Part, Settings
+from slm_operator.settings import NAMESPACE, Part, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Namespace = Annotated[str, Field(pattern=rf"^({NAMESPACE})$")]
+"""NB: one that cannot be is refused before anything is installed, and not half way."""
 WIDTH = 118
 SET_BY_CHART = {("config", "profiling", "image"), ("config", "profiling", "imagePullSecrets")}
 """Settings that the chart fills from `image` and `imagePullSecrets`, so that profile pods and operator are one version."""
@@ -118,7 +120,7 @@ class AllowedSlices(Part):
 
     enabled: bool = False
     """Make it: a pod that asks for nvidia.com/...shared is refused in every other namespace. Not made where config.namespaces is set."""
-    namespaces: list[str] = []
+    namespaces: list[Namespace] = []
     """Namespaces that may."""
 
 
@@ -127,7 +129,7 @@ class Policy(Part):
 
     enabled: bool = True
     """Make ValidatingAdmissionPolicies for the operator's own user: see docs/reference/security.md. Not made where config.namespaces is set."""
-    closed_namespaces: list[str] = []
+    closed_namespaces: list[Namespace] = []
     """Further namespaces in which the operator may write nothing, beside kube-system, its own and the device plugin's."""
     engines: AllowedEngines = AllowedEngines()
     """What engines may be."""
@@ -138,7 +140,7 @@ class Policy(Part):
 class Quota(Part):
     """A ResourceQuota in each namespace that is named here."""
 
-    namespaces: list[str] = []
+    namespaces: list[Namespace] = []
     """Namespaces of tenants. Empty: no quota is made."""
     hard: Raw = {"count/slmdeployments.slm-operator.io": "50", "count/slmprofiles.slm-operator.io": "50"}
     """What each may have, as in a ResourceQuota; requests.nvidia.com/gpu and requests.nvidia.com/gpu.shared bound its GPUs."""
@@ -239,7 +241,7 @@ class Metrics(Part):
 class EnginesNetwork(Part):
     """Who may reach engines. A policy in each namespace that is named here."""
 
-    namespaces: list[str] = []
+    namespaces: list[Namespace] = []
     """Namespaces that serve. Empty: no policy is made."""
     clients: list[Raw] = [{"podSelector": {}}]
     """Who may ask, as in a NetworkPolicy's `from`: by default pods of the same namespace. Gateways and endpoint pickers are clients too."""

@@ -135,11 +135,12 @@ class Tenancy(Part):
     """Most GPU minutes that one profile may take, whatever its spec requests."""
 
 
-_NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+"""A label, as RFC 1123 has it."""
 
 
 def _namespace(text: str) -> str:
-    if re.fullmatch(_NAMESPACE, text) is None:
+    if re.fullmatch(NAMESPACE, text) is None:
         raise ValueError(f"{text!r} is no name of a namespace: give one like model-library")
     return text
 
@@ -156,7 +157,7 @@ class Profiles(Part):
 
     library_namespaces: Annotated[
         tuple[
-            Annotated[str, AfterValidator(_namespace), Field(json_schema_extra={"pattern": f"^({_NAMESPACE})$"})], ...
+            Annotated[str, AfterValidator(_namespace), Field(json_schema_extra={"pattern": f"^({NAMESPACE})$"})], ...
         ],
         Field(max_length=16, json_schema_extra={"uniqueItems": True}),
         AfterValidator(_once_each),
