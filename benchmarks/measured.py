@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-from benchmarks import foreign
 from benchmarks.churn import results as churn
 from benchmarks.clients import compared
+from benchmarks.foreign import expected, sweep
 from benchmarks.mutation import results as mutation
 from benchmarks.mutation.explained import explained
 from benchmarks.nvidia import results as nvidia
@@ -37,7 +37,7 @@ def measured_pages() -> dict[Path, str]:
         "contributing/mutation.md": {"mutation": _mutation()},
         "how-to/close-doors.md": {"doors": _doors()},
         "reference/nvidia-stack.md": {"nvidia": _nvidia()},
-        "reference/performance.md": _scale_blocks() | _foreign_blocks(),
+        "reference/performance.md": _scale_blocks() | {"foreign": _foreign(), "expected": _expected()},
         "reference/reliability.md": {"faults": _faults(), "churn": _churn(), "packs": _packs()},
         "adr/0028-haproxy-is-the-router-in-a-pack.md": {"router": _router()},
         "how-to/serving.md": {"many": _many(), "changes": _changes()},
@@ -68,20 +68,24 @@ def _scale_blocks() -> dict[str, list[str]]:
     }
 
 
-def _foreign_blocks() -> dict[str, list[str]]:
+def _foreign() -> list[str]:
     kept, about = _kept("foreign.json"), _kept("../records/foreign.json")
     if kept is None or about is None:
-        return {"foreign": [UNRECORDED], "expected": [UNRECORDED]}
-    story = foreign.Story(kept)
+        return [UNRECORDED]
+    story = sweep.Story(kept)
     reached = (
         f"The patched engine reached {story.reached:.1%} of the best of the sweep under the SLO (mean ITL of at most "
         f"{story.limits.itl_ms:.1f} ms); by chance alone the two may differ by {story.chance_fraction:.1%}. It was started with "
-        f"{foreign.ratio(story.bad.full, story.best.full):.0%} of it."
+        f"{sweep.ratio(story.bad.full, story.best.full):.0%} of it."
     )
-    return {
-        "foreign": [provenance(about["command"], about), "", *foreign.steps(story), "", reached],
-        "expected": foreign.expectations(story),
-    }
+    return [provenance(about["command"], about), "", *sweep.steps(story), "", reached]
+
+
+def _expected() -> list[str]:
+    rounds, about = _kept("expected.json"), _kept("../records/expected.json")
+    if rounds is None or about is None:
+        return [UNRECORDED]
+    return [provenance(about["command"], about), "", *expected.table(expected.compared(rounds))]
 
 
 def _faults() -> list[str]:

@@ -29,6 +29,10 @@ PYTEST = ("pytest", "-p", "no:cacheprovider", "-q", "-s")
 CORE, OPERATOR, RUNTIME = "core/slm_core", "operator/slm_operator", "runtime/slm_runtime"
 RELEASED = tuple(f"tests/release/{file}.py" for file in ("conftest", "loopback", "place", "reader"))
 SHIPPING = tuple(f"tests/release/{file}.py" for file in ("test_release", "test_walkthrough", "test_without_clone"))
+FOREIGN = (
+    "benchmarks/foreign",
+    *(f"tests/e2e/{file}" for file in ("closed_loop.py", "foreign.py", "foreign-deployment.yaml")),
+)
 DECISIONS = (CORE, *(f"{OPERATOR}/{room}" for room in ("advisor", "api", "manifests", "planning", "slo", "watch")))
 
 
@@ -109,17 +113,24 @@ RUNS: dict[str, Recorded] = {
         "keda.json",
     ),
     "foreign": Recorded(
-        "the real engine in a Deployment that is not ours: the advised patch beside an exhaustive sweep, its counters beside what is expected",
+        "the real engine in a Deployment that is not ours: the advised patch beside an exhaustive sweep",
         (*PYTEST, "tests/e2e/test_foreign.py"),
         (
-            CORE,
-            RUNTIME,
-            *(f"{OPERATOR}/{room}" for room in ("advisor", "cli/inputs", "cli/render/patches", "manifests", "slo")),
-            "benchmarks/foreign.py",
-            *(f"tests/e2e/{file}" for file in ("closed_loop.py", "foreign.py", "test_foreign.py")),
-            *(f"tests/e2e/foreign-{kind}.yaml" for kind in ("deployment", "kserve", "kubeai")),
+            *(
+                CORE,
+                RUNTIME,
+                *(f"{OPERATOR}/{room}" for room in ("advisor", "cli/inputs", "cli/render/patches", "manifests")),
+            ),
+            *(*FOREIGN, "tests/e2e/test_foreign.py"),
+            *(f"tests/e2e/foreign-{kind}.yaml" for kind in ("kserve", "kubeai")),
         ),
         "foreign.json",
+    ),
+    "expected": Recorded(
+        "the real engine at several loads beside what is expected there, from a profile of the same minutes",
+        (*PYTEST, "tests/e2e/test_expected.py"),
+        (CORE, RUNTIME, f"{OPERATOR}/advisor/expectation.py", *FOREIGN, "tests/e2e/test_expected.py"),
+        "expected.json",
     ),
     "doors": Recorded(
         "every door tried open, closed, and tried again, on a node that enforces policies; all goes on behind closed ones",

@@ -1,8 +1,9 @@
-"""The real engine in a Deployment that is not ours: how it is started, changed, loaded and asked about."""
+"""The real engine in a Deployment that is not ours: how it is started, changed, loaded, measured and asked about."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -17,10 +18,11 @@ from slm_runtime.prompts import text_tokens
 from tests.testbed.stage import ROOT
 from tests.testbed.tiny_model import tiny_model
 
-from .load import POD
+from .load import POD, place_client
+from .serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.testbed.stage import Stage
 
@@ -33,7 +35,22 @@ INPUT_TOKENS, OUTPUT_TOKENS = 32, 48
 QUESTION = ("--itl-factor", str(ITL_FACTOR))
 LOAD = ("--input-tokens", str(INPUT_TOKENS), "--output-tokens", str(OUTPUT_TOKENS))
 WRITE = "import base64, sys; open(sys.argv[1], 'wb').write(base64.b64decode(sys.stdin.read()))"
+BAD = 2
+"""The batch that it is started with."""
+ROUNDS = 3
+"""NB: odd, for the median of one is a round's. The speed of a machine can drift by a fifth within minutes."""
 CLIENT, RUNTIME = "/tmp/closed_loop.py", "/tmp/slm_runtime.pyz"
+
+
+@contextlib.contextmanager
+def place(stage: Stage, folder: Path) -> Iterator[None]:
+    """A namespace with the model, and the client of its load. What is written on the way goes into the folder."""
+    stage.cluster.kubectl("create", "namespace", NAMESPACE)
+    stage.provide_model(NAMESPACE)
+    place_client(stage)
+    bring_client(stage, folder)
+    yield
+    stage.cluster.kubectl("delete", "namespace", POD, NAMESPACE, timeout_s=300)
 
 
 def manifest(batch_size: int) -> dict[str, Any]:
@@ -73,6 +90,30 @@ def scale(stage: Stage, replicas: int) -> None:
         kubectl(stage, "wait", "--for=delete", "pods", "--selector", f"app={NAME}", "--timeout=120s")
 
 
+def measure(stage: Stage) -> int:
+    """The profile that the CLI writes for the Deployment, measured by the operator: the batch that its status advises."""
+    written = slm(stage, "advise", "--for", f"deploy/{NAME}", *QUESTION, *LOAD, "--output", "slmprofile")
+    stage.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=written)
+    until(lambda: "advice" in ended(stage), timeout_s=1800)
+    return int(ended(stage)["advice"]["configuration"]["batchSize"])
+
+
+def ended(stage: Stage) -> dict[str, Any]:
+    """The profile's status, unless it has failed."""
+    status: dict[str, Any] = measured(stage).get("status") or {}
+    assert status.get("phase") != "Failed", status
+    assert "noAdviceBecause" not in status, status["noAdviceBecause"]
+    return status
+
+
+def profile_name(stage: Stage) -> str:
+    return kubectl(stage, "get", "slmp", "--output=jsonpath={.items[*].metadata.name}")
+
+
+def measured(stage: Stage) -> dict[str, Any]:
+    return stage.get("slmp", profile_name(stage), NAMESPACE)
+
+
 def bring_client(stage: Stage, folder: Path) -> None:
     """The profiler's own load generator, into the pod that `load.place_client` has placed."""
     runtime = folder / "slm_runtime.pyz"
@@ -83,8 +124,8 @@ def bring_client(stage: Stage, folder: Path) -> None:
         stage.cluster.kubectl(*words, stdin=content)
 
 
-def loaded(stage: Stage, batch_size: int, clients: Sequence[int]) -> dict[str, Any]:
-    """The engine that runs now, under closed loops of so many clients, one after the other."""
+def loaded(stage: Stage, clients: Sequence[int]) -> list[dict[str, Any]]:
+    """The engine that runs now, under closed loops of so many clients, one after the other: a window of each."""
     address = kubectl(stage, "get", "pods", "--selector", f"app={NAME}", "--output=jsonpath={.items[*].status.podIP}")
     assert address, "no engine runs"
     ids = text_tokens(read_config(str(tiny_model())))
@@ -94,4 +135,4 @@ def loaded(stage: Stage, batch_size: int, clients: Sequence[int]) -> dict[str, A
         *map(str, clients),
         timeout_s=900,
     )
-    return {"batchSize": batch_size, "windows": [json.loads(line) for line in said.splitlines()]}
+    return [json.loads(line) for line in said.splitlines()]
