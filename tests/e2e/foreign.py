@@ -15,6 +15,7 @@ import yaml
 from slm_runtime.ledger import read_config
 from slm_runtime.prompts import text_tokens
 
+from tests.testbed.gotools import binary
 from tests.testbed.stage import ROOT
 from tests.testbed.tiny_model import tiny_model
 
@@ -94,8 +95,29 @@ def measure(stage: Stage) -> int:
     """The profile that the CLI writes for the Deployment, measured by the operator: the batch that its status advises."""
     written = slm(stage, "advise", "--for", f"deploy/{NAME}", *QUESTION, *LOAD, "--output", "slmprofile")
     stage.cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=written)
-    until(lambda: "advice" in ended(stage), timeout_s=1800)
+    wait_until_ended(stage)
+    until(lambda: "advice" in ended(stage), timeout_s=60)
     return int(ended(stage)["advice"]["configuration"]["batchSize"])
+
+
+def wait_until_ended(stage: Stage) -> None:
+    """NB: by one watch. Who asks twice a second takes a third of a core, and small batches are measured a third too slow."""
+    words = (
+        "get",
+        "slmp",
+        profile_name(stage),
+        "--namespace",
+        NAMESPACE,
+        "--watch",
+        r'--output=jsonpath={.status.phase}{"\n"}',
+    )
+    command = [binary("kubectl"), f"--kubeconfig={stage.cluster.kubeconfig}", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout is not None
+        try:
+            assert any(phase.strip() in ("Complete", "Failed") for phase in watch.stdout), "the watch ended"
+        finally:
+            watch.terminate()
 
 
 def ended(stage: Stage) -> dict[str, Any]:
