@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from unit.cli.api_server import ApiServer, serve
+from unit.cli.asking import Asker
 from unit.cli.cluster_objects import LEASE, MANIFEST, lease, ready_cluster
 
 if TYPE_CHECKING:
@@ -25,3 +26,8 @@ def manifest(tmp_path: Path) -> str:
     path = tmp_path / "slmd.yaml"
     path.write_text(yaml.safe_dump(MANIFEST))
     return str(path)
+
+
+@pytest.fixture
+def ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Asker:
+    return Asker(tmp_path, capsys)

@@ -1,4 +1,4 @@
-"""`kubectl slm advise --for`: what somebody's flags cost, the change to them, and the profile to measure."""
+"""`kubectl slm advise --for`: what somebody's flags cost, and the change to them."""
 
 from __future__ import annotations
 
@@ -10,72 +10,16 @@ import jsonpatch
 import pytest
 import yaml
 from slm_core.codec import to_json
-from slm_core.configuration import EngineConfiguration
-from slm_core.counters import Counters
-from slm_core.engines import vllm
-from slm_core.measurements import Engine, Gpu, Model
-from slm_core.slo import Slo
-from slm_core.units import GIB
 from slm_operator.api.profile import SLMProfileSpec
-from slm_operator.cli.errors import Refused
-from slm_operator.cli.inputs.workloads.watched import ENGINE, doing
 from slm_operator.cli.main import main
-from slm_operator.cli.render.running import doing_in_words
 from slm_operator.manifests.profile_key import profile_key
-from slm_operator.slo.window import Scrape
+from unit.cli.asking import BATCH, MEASURED, SLO, Asker, container
 
-from tests.builders import document, engines, point
+from tests.builders import engines, point
 from tests.builders.engines import IMAGE, MODEL, PRODUCT, deployment
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from slm_core.measurements import MeasurementDocument
     from unit.cli.api_server import ApiServer
-
-BATCH = "--max-num-seqs"
-WORDS = ("vllm", "serve", MODEL, BATCH, "512", "--max-num-batched-tokens", "8192")
-MEASURED = document(
-    *(point(batch, max_num_batched_tokens=8192) for batch in (1, 8, 32, 64, 128)),
-    model=Model(uri=f"hf://{MODEL}"),
-    engine=Engine(version="0.32.0", image=IMAGE, args=WORDS),
-    gpu=Gpu(product=PRODUCT, memory_bytes=64 * GIB),
-)
-"""ITL = 4 ms + 0.1 ms x B: 12 ms at 80."""
-SLO = ("--itl-ms", "12")
-
-
-def container(*args: str, **changes: Any) -> dict[str, Any]:
-    return {"name": "engine", "image": IMAGE, "args": [MODEL, *args]} | changes
-
-
-class Asker:
-    """Asks about one workload with one document, both in files."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.capsys = folder, capsys
-
-    def file(self, name: str, *raws: Any) -> str:
-        path = self.folder / name
-        path.write_text("\n---\n".join(json.dumps(raw) for raw in raws))
-        return str(path)
-
-    def __call__(self, raw: Any, *more: str, measured: MeasurementDocument | None = MEASURED) -> tuple[int, str, str]:
-        files = () if measured is None else ("-f", self.file("measured.json", to_json(measured)))
-        code = main(["advise", "--for", self.file("workload.yaml", raw), *files, *SLO, *more])
-        out, err = self.capsys.readouterr()
-        return code, out, err
-
-    def values(self, raw: Any, *more: str, measured: MeasurementDocument = MEASURED) -> dict[str, Any]:
-        code, out, err = self(raw, *more, "-o", "json", measured=measured)
-        assert (code, err) == (0, "")
-        found: dict[str, Any] = json.loads(out)
-        return found
-
-
-@pytest.fixture
-def ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Asker:
-    return Asker(tmp_path, capsys)
 
 
 def test_flags_that_break_the_slo_are_said_with_what_keeps_it(ask: Asker) -> None:
@@ -267,124 +211,6 @@ def test_nothing_measured_is_said_with_what_to_do(ask: Asker) -> None:
     assert "Nothing is known of Deployment team/chat that was measured." in err
 
 
-def profiled(ask: Asker, raw: Any, *more: str) -> dict[str, Any]:
-    code, out, err = ask(raw, *more, "-o", "slmprofile", measured=None)
-    assert (code, err) == (0, "")
-    found: dict[str, Any] = yaml.safe_load(out)
-    return found
-
-
-def test_profile_to_measure_is_that_of_the_workload(ask: Asker) -> None:
-    own = container(
-        f"{BATCH}=8", "--port=80", "--enforce-eager", "--max-model-len", "4k", "--dtype=half", "--trust-remote-code",
-        env=[
-            {"name": "VLLM_ATTENTION_BACKEND", "value": "FLASHINFER"}, {"name": "MY_API_KEY", "value": "secret"},
-            {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "HF_TOKEN"}}},
-        ],
-        resources={"requests": {"cpu": "4"}, "limits": {"nvidia.com/gpu": "1", "memory": "16Gi"}},
-    )  # fmt: skip
-    toleration = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
-    manifest = profiled(ask, deployment(own, tolerations=[toleration]), "--input-tokens", "100", "--concurrency", "9")
-    assert manifest["metadata"] == {"name": "chat-advice", "namespace": "team"}
-    assert manifest["spec"] == {
-        "model": {"uri": f"hf://{MODEL}", "remoteCode": "Trusted", "credentialsSecretRef": {"name": "hub"}},
-        "engine": {
-            "image": IMAGE, "args": ["--enforce-eager"], "env": [{"name": "VLLM_ATTENTION_BACKEND", "value": "FLASHINFER"}],
-            "maxModelLen": 4000, "dtype": "float16",
-        },
-        "gpu": {"product": PRODUCT, "tolerations": [toleration]},
-        "workload": {"inputTokens": 100, "outputTokens": 338, "concurrencyPerGpu": 9},
-        "search": {"slo": {"itl": {"maxMs": 12.0, "statistic": "Mean"}}, "mode": "Exclusive", "minEfficiency": 0.01},
-        "podTemplate": {
-            "spec": {"containers": [{"name": "engine", "resources": {"requests": {"cpu": "4"}, "limits": {"memory": "16Gi"}}}]}
-        },
-    }  # fmt: skip
-
-
-CLAIM = {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}]}
-MOUNTS = {"volumeMounts": [{"name": "m", "mountPath": "/models", "subPath": "llm"}]}
-URIS: dict[str, tuple[Any, str]] = {
-    "a hub's name": (deployment(container()), f"hf://{MODEL}"),
-    "a path in a claim": (deployment({**container(), "args": ["/models/x"], **MOUNTS}, **CLAIM), "pvc://models/llm/x"),
-    "a path in the image": (deployment({**container(), "args": ["/opt/model"]}), "/opt/model"),
-    "a bucket": (deployment({**container(), "args": ["s3://bucket/m"]}), "s3://bucket/m"),
-    "what KServe downloads": (engines.llm_inference_service(), f"hf://{MODEL}"),
-    "KubeAI's address": (engines.kubeai_model(image=IMAGE, url=f"hf://{MODEL}?x=y"), f"hf://{MODEL}"),
-}  # fmt: skip
-
-
-def test_revision_in_kserves_address_is_kept(ask: Asker) -> None:
-    raw = engines.llm_inference_service()
-    raw["spec"]["model"]["uri"] = f"hf://{MODEL}:1234abc"
-    assert profiled(ask, raw)["spec"]["model"] == {"uri": f"hf://{MODEL}", "revision": "1234abc"}
-
-
-@pytest.mark.parametrize(("raw", "uri"), URIS.values(), ids=URIS)
-def test_profile_has_the_model_where_the_workload_has_it(raw: Any, uri: str, ask: Asker) -> None:
-    assert profiled(ask, raw)["spec"]["model"]["uri"] == uri
-
-
-MOUNTED = [
-    {"name": "vllm", "persistentVolumeClaim": {"claimName": "vllm-cpu", "readOnly": True}},
-    {"name": "templates", "configMap": {"name": "chat-templates"}},
-    {"name": "models", "persistentVolumeClaim": {"claimName": "models"}},
-    {"name": "cache", "persistentVolumeClaim": {"claimName": "hub"}},
-    {"name": "key", "secret": {"secretName": "key"}},
-    {"name": "node", "hostPath": {"path": "/opt"}},
-    {"name": "shm", "emptyDir": {"medium": "Memory"}},
-]
-"""Read-only content, the model, a folder that engines write to, and what no profile may have."""
-
-
-def test_profile_mounts_what_the_engine_only_reads(ask: Asker) -> None:
-    """An engine does not start without its chat template; its model is mounted anyway, and a cache is the other's own."""
-    own = container("--chat-template=/templates/chat.jinja") | {
-        "args": ["/models/opt", "--chat-template=/templates/chat.jinja"],
-        "volumeMounts": [
-            {"name": "vllm", "mountPath": "/opt/vllm"},
-            {"name": "templates", "mountPath": "/templates"},
-            {"name": "models", "mountPath": "/models", "readOnly": True},
-            {"name": "cache", "mountPath": "/root/.cache"},
-            {"name": "key", "mountPath": "/key"},
-            {"name": "node", "mountPath": "/node", "readOnly": True},
-            {"name": "shm", "mountPath": "/dev/shm"},
-        ],
-    }
-    manifest = profiled(ask, deployment(own, volumes=MOUNTED))
-    assert manifest["spec"]["model"] == {"uri": "pvc://models/opt"}
-    pod = manifest["spec"]["podTemplate"]["spec"]
-    assert pod["volumes"] == [
-        {"name": "of-workload-0", "persistentVolumeClaim": {"claimName": "vllm-cpu", "readOnly": True}},
-        {"name": "of-workload-1", "configMap": {"name": "chat-templates"}},
-    ]
-    assert pod["containers"] == [
-        {
-            "name": "engine",
-            "volumeMounts": [
-                {"name": "of-workload-0", "mountPath": "/opt/vllm", "readOnly": True},
-                {"name": "of-workload-1", "mountPath": "/templates", "readOnly": True},
-            ],
-        }
-    ]
-
-
-@pytest.mark.parametrize(
-    ("raw", "sentence"),
-    [
-        (engines.kubeai_model(), "its image is not in it: set it there"),
-        ({**engines.llm_inference_service(), "spec": {"template": {"containers": [{"name": "main", "image": IMAGE}]}}}, "from where its model comes into /mnt/models is not in it"),
-        (deployment({"name": "e", "image": IMAGE}), "which model it serves is not in its arguments"),
-        (deployment({**container(), "args": ["/m/x"], "volumeMounts": [{"name": "v", "mountPath": "/m"}]}), "is in volume v, which is no claim"),
-        (deployment(container("--quantization q".replace(" ", "=")), nodeSelector={"slm-operator.io/x": "y"}), "labels of the operator's"),
-    ],
-    ids=["no image", "no address", "no model", "no claim", "a label of the operator's"],
-)  # fmt: skip
-def test_profile_that_nothing_could_measure_is_refused(raw: Any, sentence: str, ask: Asker) -> None:
-    code, out, err = ask(raw, "-o", "slmprofile", measured=None)
-    assert (code, out) == (2, "")
-    assert sentence in err
-
-
 # In a cluster.
 
 PATH = "/apis/apps/v1/namespaces/default/deployments/chat"
@@ -438,98 +264,3 @@ def test_runtime_of_a_service_is_asked_for(kind: str, server: ApiServer, capsys:
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
     assert yaml.safe_load(out)["spec"]["model"]["uri"] == f"hf://{MODEL}"
-
-
-ZERO = Counters(**dict.fromkeys(Counters.__dataclass_fields__, 0.0))
-
-
-def counted(requests: int, seconds_each: float, *, tokens: int = 100) -> Counters:
-    """An engine that has answered so many requests of a hundred tokens in, one token each ITL."""
-    gaps = requests * (tokens - 1)
-    return replace(
-        ZERO,
-        finished=requests,
-        prompt_tokens=100 * requests,
-        output_tokens=tokens * requests,
-        itl_count=gaps,
-        itl_sum=gaps * seconds_each,
-        ttft_count=requests,
-    )
-
-
-def at(seconds: float, counters: Counters) -> Scrape:
-    return Scrape(at_seconds=seconds, engines={ENGINE: counters})
-
-
-ALONE = EngineConfiguration(batch_size=64, max_num_batched_tokens=8192)
-DOING: list[tuple[str, Counters, EngineConfiguration | None, str]] = [
-    # By Little's law 1,000 requests of 99 gaps of 8 ms in 20 s are 39.6 in flight: measured ones have an ITL of 7.96 ms there.
-    ("as measured", counted(1000, 0.008), ALONE, "Measured engines make 9,950 tokens/s at a mean ITL of 8.0 ms there, of which that is 101%."),
-    ("half as fast", counted(500, 0.016), ALONE, "of which that is 50%."),
-    ("a batch that is not known", counted(1000, 0.008), None, "With so many in flight and such a batch nothing was measured."),
-    ("other lengths", counted(1000, 0.008, tokens=200), ALONE, "Measured were other lengths, so this says nothing"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("after", "served", "words"), [c[1:] for c in DOING], ids=[c[0] for c in DOING])
-def test_what_an_engine_does_stands_beside_what_was_measured(
-    after: Counters, served: EngineConfiguration | None, words: str
-) -> None:
-    found = doing((at(0.0, ZERO), at(20.0, after)), MEASURED, Slo(itl_ms=12.0), 1, served)
-    said = list(doing_in_words(found))
-    assert said[0].startswith("Over 20 s one GPU of it does")
-    assert words in said[-1]
-
-
-def test_engines_of_one_gpu_do_as_much_each() -> None:
-    found = doing((at(0.0, ZERO), at(20.0, counted(1000, 0.008))), MEASURED, Slo(itl_ms=12.0), 2, None)
-    assert found.figures.throughput_tokens_per_second == 2 * 1000 * 200 / 20
-
-
-SILENT = {
-    "nobody asks": (counted(5, 0.01), counted(5, 0.01), "no request has finished within 20 s"),
-    "restarted": (
-        counted(500, 0.01),
-        counted(5, 0.01),
-        "the engine's counters began anew within 20 s: it was restarted",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", SILENT)
-def test_metrics_that_say_nothing_are_a_sentence(case: str) -> None:
-    before, after, words = SILENT[case]
-    with pytest.raises(Refused, match=words):
-        doing((at(0.0, before), at(20.0, after)), MEASURED, Slo(itl_ms=12.0), 1, ALONE)
-
-
-def engine_page(counters: Counters) -> str:
-    names = {"running": 3, "waiting": 1, "kv_usage": 0.2} | {
-        name: getattr(counters, name) for name in Counters.__dataclass_fields__
-    }
-    shown = vllm._COUNTERS.names
-    return "".join(f'{sample}{{model_name="m"}} {float(names[field])}\n' for field, sample in shown.items())
-
-
-def test_metrics_page_of_the_engine_is_read_twice(ask: Asker, server: ApiServer) -> None:
-    pages = iter([engine_page(ZERO), engine_page(counted(1000, 0.008))])
-    server.answer = lambda *_: (200, next(pages))  # type: ignore[method-assign]
-    url = ("--metrics", f"{server.url}/metrics", "--metrics-seconds", "0.01")
-    found = ask.values(deployment(container(f"{BATCH}=64")), *url)
-    assert found["doing"]["figures"]["itlMs"] == pytest.approx(8.0)
-    assert any("Over 0 s one GPU of it does" in one for one in found["sentences"])
-    assert ask.values(deployment(container(f"{BATCH}=64")))["doing"] is None
-
-
-PAGES = {
-    "no address": ("localhost:8000/metrics", "--metrics localhost:8000/metrics: give an address"),
-    "nobody there": ("http://127.0.0.1:1/metrics", "http://127.0.0.1:1/metrics: "),
-}
-
-
-@pytest.mark.parametrize("case", PAGES)
-def test_metrics_page_that_cannot_be_read_is_refused(ask: Asker, case: str) -> None:
-    url, words = PAGES[case]
-    code, _, err = ask(deployment(container(f"{BATCH}=64")), "--metrics", url)
-    assert code == 2
-    assert words in err
