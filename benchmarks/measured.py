@@ -82,10 +82,10 @@ def _foreign() -> list[str]:
 
 
 def _expected() -> list[str]:
-    rounds, about = _kept("expected.json"), _kept("../records/expected.json")
-    if rounds is None or about is None:
+    turns, about = _kept("expected.json"), _kept("../records/expected.json")
+    if turns is None or about is None:
         return [UNRECORDED]
-    return [provenance(about["command"], about), "", *expected.table(expected.compared(rounds))]
+    return [provenance(about["command"], about), "", *expected.table(expected.compared(turns))]
 
 
 def _faults() -> list[str]:

@@ -127,9 +127,12 @@ RUNS: dict[str, Recorded] = {
         "foreign.json",
     ),
     "expected": Recorded(
-        "the real engine at several loads beside what is expected there, from a profile of the same minutes",
-        (*PYTEST, "tests/e2e/test_expected.py"),
-        (CORE, RUNTIME, f"{OPERATOR}/advisor/expectation.py", *FOREIGN, "tests/e2e/test_expected.py"),
+        "the real vLLM at several loads beside what is expected there, from points of the profiler",
+        (*PYTEST, "tests/vllm/test_expected.py"),
+        (
+            *(CORE, RUNTIME, f"{OPERATOR}/advisor/expectation.py", "benchmarks/foreign", "tests/e2e/closed_loop.py"),
+            *(f"tests/vllm/{file}.py" for file in ("loads", "test_expected")),
+        ),
         "expected.json",
     ),
     "doors": Recorded(

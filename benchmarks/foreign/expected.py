@@ -1,23 +1,24 @@
-"""What an engine did at several loads, beside what was expected of it there from its profile.
+"""What a real engine did at several loads, beside what was expected of it there from points of the profiler.
 
-    what `make record expected` has kept -> rounds (a profile, then engines under loads) -> by batch and clients, how far off
+    what `make record expected` has kept (turns of a point or a window) -> by batch and clients, how far off
 
-Each round is held against the profile measured in it. What is expected is the product's own. Pure. Must never pick rounds.
+Each load has had a turn in every cycle, and the middle one by tokens per second is taken, of points as of windows. What is expected
+is the product's own. Pure. Must never leave out a turn.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from slm_core.codec import parse_document
+from slm_core.codec import parse
 from slm_core.configuration import EngineConfiguration
+from slm_core.measurements import Point
 from slm_core.slo import Limits
 from slm_operator.advisor.expectation import Expectation, curve_of
 
-from benchmarks.foreign.windows import Step, Window
+from benchmarks.foreign.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,96 +27,68 @@ WITHIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen at one load in one round, beside what was expected there."""
+class Compared:
+    """One load of one engine, in the middle of the cycles, beside what was expected there."""
 
     batch_size: int
-    window: Window
+    seen: Window
+    slowest: Window
+    fastest: Window
     expected: Expectation
 
     @property
     def throughput_fraction(self) -> float:
         """Expected tokens per second over those seen, less 1."""
-        return self.expected.throughput_tokens_per_second / self.window.throughput_tokens_per_second - 1
+        return self.expected.throughput_tokens_per_second / self.seen.throughput_tokens_per_second - 1
 
     @property
     def itl_fraction(self) -> float:
         """The same of mean ITL."""
-        return self.expected.itl_ms / self.window.itl_ms - 1
+        return self.expected.itl_ms / self.seen.itl_ms - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One load in all rounds."""
-
-    rounds: tuple[Seen, ...]
-
-    @property
-    def batch_size(self) -> int:
-        """Of the engine."""
-        return self.rounds[0].batch_size
-
-    @property
-    def clients(self) -> int:
-        """In a closed loop."""
-        return self.rounds[0].window.clients
-
-    @property
-    def throughput_fraction(self) -> float:
-        """How far off tokens per second are, in the median of the rounds."""
-        return median(one.throughput_fraction for one in self.rounds)
-
-    @property
-    def itl_fraction(self) -> float:
-        """The same of mean ITL."""
-        return median(one.itl_fraction for one in self.rounds)
+def compared(turns: Sequence[Mapping[str, Any]]) -> list[Compared]:
+    """Every load of every engine, by batch and clients. Raises ValueError where nothing is expected of one."""
+    points, windows = defaultdict[int, list[Point]](list), defaultdict[tuple[int, int], list[Window]](list)
+    for turn in turns:
+        if "point" in turn:
+            point = parse(Point, turn["point"], "point")
+            points[point.batch_size].append(point)
+        else:
+            window = Window.read(turn["window"])
+            windows[turn["batchSize"], window.clients].append(window)
+    knots = [sorted(several, key=_rate)[len(several) // 2] for _, several in sorted(points.items())]
+    return list(_compared(knots, windows))
 
 
-def compared(rounds: Sequence[Mapping[str, Any]]) -> list[Compared]:
-    """Every load of every engine, by batch and clients."""
-    found: defaultdict[tuple[int, int], list[Seen]] = defaultdict(list)
-    for kept in rounds:
-        for seen in _of_round(kept):
-            found[seen.batch_size, seen.window.clients].append(seen)
-    return [Compared(tuple(found[load])) for load in sorted(found)]
+def _compared(knots: Sequence[Point], windows: Mapping[tuple[int, int], Sequence[Window]]) -> Iterator[Compared]:
+    for (batch_size, clients), several in sorted(windows.items()):
+        curve = curve_of(knots, EngineConfiguration(batch_size=batch_size, max_num_batched_tokens=None), Limits())
+        slowest, *_, fastest = by_speed = sorted(several, key=_rate)
+        seen = by_speed[len(by_speed) // 2]
+        there = curve.at(seen.in_flight) if curve else None
+        if there is None:
+            raise ValueError(f"batch {batch_size}, {clients} clients: nothing is expected there")
+        yield Compared(batch_size, seen, slowest, fastest, there)
 
 
-def _of_round(kept: Mapping[str, Any]) -> Iterator[Seen]:
-    points = parse_document(kept["document"]).points
-    for step in map(Step.read, kept["steps"]):
-        served = EngineConfiguration(batch_size=step.batch_size, max_num_batched_tokens=None)
-        curve = curve_of(points, served, Limits())
-        if curve is None:
-            raise ValueError(f"nothing sound was measured: {points}")
-        for window in step.windows:
-            there = curve.at(window.in_flight)
-            if there is None:
-                raise ValueError(
-                    f"nothing is expected with {window.in_flight} in flight of a batch of {step.batch_size}"
-                )
-            yield Seen(step.batch_size, window, there)
+def _rate(one: Point | Window) -> float:
+    return one.throughput_tokens_per_second
 
 
 def table(loads: Sequence[Compared]) -> list[str]:
-    """Every load with its medians, and how far off each figure was in which rounds."""
+    """Every load, with the slowest and the fastest of its cycles."""
     rows = [
         "| batch | clients | in flight | tokens/s | expected | off by | mean ITL (ms) | expected | off by |",
         "|" + "---|" * 9,
     ]
     for one in loads:
-        seen = Window.median([each.window for each in one.rounds])
-        rate = median(each.expected.throughput_tokens_per_second for each in one.rounds)
-        itl_ms = median(each.expected.itl_ms for each in one.rounds)
-        off = (
-            _off(one.throughput_fraction, [each.throughput_fraction for each in one.rounds]),
-            _off(one.itl_fraction, [each.itl_fraction for each in one.rounds]),
-        )
+        seen, there = one.seen, one.expected
+        slowest, fastest = (each.throughput_tokens_per_second for each in (one.slowest, one.fastest))
         rows.append(
-            f"| {one.batch_size} | {one.clients} | {seen.in_flight:.1f} | {seen.throughput_tokens_per_second:,.0f} "
-            f"| {rate:,.0f} | {off[0]} | {seen.itl_ms:.1f} | {itl_ms:.1f} | {off[1]} |"
+            f"| {one.batch_size} | {seen.clients} | {seen.in_flight:.1f} "
+            f"| {seen.throughput_tokens_per_second:,.0f} ({slowest:,.0f} to {fastest:,.0f}) "
+            f"| {there.throughput_tokens_per_second:,.0f} | {one.throughput_fraction:+.1%} "
+            f"| {seen.itl_ms:.1f} | {there.itl_ms:.1f} | {one.itl_fraction:+.1%} |"
         )
     return rows
-
-
-def _off(middle: float, rounds: Sequence[float]) -> str:
-    return f"{middle:+.1%} ({min(rounds):+.1%} to {max(rounds):+.1%})"

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import asdict
+from typing import Any
 
 from slm_core.engines.registry import default
 from slm_runtime.load import ClosedLoop
@@ -35,19 +36,19 @@ def _page(url: str) -> str:
         return str(answer.read().decode())
 
 
-async def window(url: str, loop: ClosedLoop, width: int) -> list[Scrape]:
+async def window(url: str, loop: ClosedLoop, width: int, pace: Pace) -> list[Scrape]:
     """From when each place has its first token until the profiler would close it."""
     before = await scrape(url)
     loop.start(None, width)
     now = before
     # NB: of those that an engine has no room for, none gets its first token before another ends.
     while not is_open(now.counters, before.counters, width):
-        await asyncio.sleep(PACE.poll_seconds)
+        await asyncio.sleep(pace.poll_seconds)
         now = await scrape(url)
     loop.open_window(0.0)
     seen = [await scrape(url)]
-    while not may_close(seen, PACE, None, enough_samples=True):
-        await asyncio.sleep(PACE.poll_seconds)
+    while not may_close(seen, pace, None, enough_samples=True):
+        await asyncio.sleep(pace.poll_seconds)
         seen.append(await scrape(url))
     return seen
 
@@ -58,22 +59,27 @@ async def rest(url: str) -> None:
         await asyncio.sleep(REST_SECONDS)
 
 
+async def counted(url: str, made: ClosedLoop, width: int, pace: Pace) -> dict[str, Any]:
+    """What the engine's counters were at both ends of a window; it rests before this is given."""
+    async with made as loop:
+        seen = await window(url, loop, width, pace)
+        found, errors = facts(seen, loop.sample.core_fraction()), loop.errors
+    await rest(url)
+    return {
+        "clients": width,
+        "seconds": found.delta.seconds,
+        "before": asdict(seen[0].counters),
+        "after": asdict(seen[-1].counters),
+        "ciFraction": found.ci_fraction,
+        "errors": errors,
+        "clientCoreFraction": round(found.client_core_fraction, 3),
+    }
+
+
 async def main(url: str, model: str, lengths: tuple[str, str], ids: range, widths: list[int]) -> None:
     for seed, width in enumerate(widths, time.time_ns()):
-        async with ClosedLoop([url], model, parse_lengths(*lengths), ids, seed) as loop:
-            seen = await window(url, loop, width)
-            found, errors = facts(seen, loop.sample.core_fraction()), loop.errors
-        line = {
-            "clients": width,
-            "seconds": found.delta.seconds,
-            "before": asdict(seen[0].counters),
-            "after": asdict(seen[-1].counters),
-            "ciFraction": found.ci_fraction,
-            "errors": errors,
-            "clientCoreFraction": round(found.client_core_fraction, 3),
-        }
-        print(json.dumps(line), flush=True)
-        await rest(url)
+        loop = ClosedLoop([url], model, parse_lengths(*lengths), ids, seed)
+        print(json.dumps(await counted(url, loop, width, PACE)), flush=True)
 
 
 if __name__ == "__main__":

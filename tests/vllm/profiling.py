@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slm_core.codec import parse_document
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ["--enforce-eager"]
+STOP_SECONDS = 60
 ENGINE_LIMITS = ("--max-model-len", "512", "--dtype", "bfloat16")
 QUESTION = [
     *("--input-tokens", "32", "--output-tokens", "128", "--slo-itl-factor", "2", "--max-batch-size", "128"),
@@ -65,8 +67,25 @@ def exhaustive_sweep(sizes: tuple[int, ...]) -> list[Swept]:
     asked = ",".join(map(str, sizes))
     words = [str(python()), str(Path(__file__).with_name("sweep.py")), str(tiny_model()), asked, "12"]
     env = os.environ | CPU_ENV | {"PYTHONPATH": str(ROOT / "runtime")}
-    done = subprocess.run([*words, *serve_command(), *ENGINE, *ENGINE_LIMITS], env=env, capture_output=True, check=True)
+    said = lines_of([*words, *serve_command(), *ENGINE, *ENGINE_LIMITS], env)
     return [
         Swept(p["batchSize"], p["throughputTokensPerSecond"], p["throughputCiFraction"] or 0.0, p["itlMeanMs"])
-        for p in map(json.loads, done.stdout.splitlines())
+        for p in said
     ]
+
+
+def lines_of(command: list[str], env: dict[str, str]) -> list[dict[str, Any]]:
+    """The JSON lines that a script of engines prints.
+
+    NB: `subprocess.run` kills it a quarter of a second after Ctrl-C, and its engines stay. It is interrupted once, by us, and waited for.
+    """
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True) as script:
+        assert script.stdout is not None
+        try:
+            found = [json.loads(line) for line in script.stdout]
+        except BaseException:
+            script.send_signal(signal.SIGINT)
+            script.wait(STOP_SECONDS)
+            raise
+    assert script.returncode == 0, f"{command[1]}: exit status {script.returncode}"
+    return found
