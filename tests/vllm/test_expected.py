@@ -23,7 +23,7 @@ from .profiling import ENGINE, ROOT, lines_of
 
 pytestmark = [pytest.mark.vllm, pytest.mark.record, pytest.mark.timeout(3600)]
 
-CYCLES, SEED = 7, 1
+CYCLES, SEED = 25, 1
 KNOTS = (1, 32, 64)
 """What a search measures of one engine: two references, and the edge of the SLO."""
 BATCHES = (64, 24)
