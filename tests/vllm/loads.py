@@ -76,12 +76,12 @@ async def main(model: str, words: tuple[str, ...], cycles: int, drawn: random.Ra
     try:
         for batch, rig in rigs.items():
             await rig.start(EngineConfiguration(batch_size=largest[batch], max_num_batched_tokens=1024))
-        for turn in (turn for _ in range(cycles) for turn in drawn.sample(turns, len(turns))):
+        for cycle, turn in ((cycle, turn) for cycle in range(cycles) for turn in drawn.sample(turns, len(turns))):
             if isinstance(turn, Knot):
                 found = await knot(rigs[0], turn.size)
             else:
                 found = await load(rigs[turn.batch_size], turn, ids, drawn.getrandbits(32))
-            print(json.dumps(found), flush=True)
+            print(json.dumps({"cycle": cycle} | found), flush=True)
     finally:
         for rig in rigs.values():
             await rig.stop()
