@@ -59,10 +59,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One engine with one batch."""
+    """One engine with one batch, and as many clients as it holds."""
 
     batch_size: int
     windows: tuple[Window, ...]
+    """Of each round."""
 
     @classmethod
     def read(cls, kept: Mapping[str, Any]) -> Self:
@@ -71,5 +72,5 @@ class Step:
 
     @property
     def full(self) -> Window:
-        """With as many clients as its batch holds, in the median of the rounds."""
-        return Window.median([one for one in self.windows if one.clients == self.batch_size])
+        """The median of the rounds."""
+        return Window.median(self.windows)

@@ -92,9 +92,7 @@ def measured_in_turn(
             stage.apply(engines[name])
             wait_until_rolled_out(stage)
             found[name]["windows"] += loaded(stage, [sizes[name]])
-            print(
-                number, name, *(window["after"]["output_tokens"] for window in found[name]["windows"][-1:]), flush=True
-            )
+            print(f"round {number + 1} of {ROUNDS}: {name}", flush=True)
     return found
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 ENGINE = ["--enforce-eager"]
 STOP_SECONDS = 60
+SOURCES = f"{ROOT / 'runtime'}:{ROOT / 'core'}"
+"""What scripts under the engine's own Python import of ours."""
 ENGINE_LIMITS = ("--max-model-len", "512", "--dtype", "bfloat16")
 QUESTION = [
     *("--input-tokens", "32", "--output-tokens", "128", "--slo-itl-factor", "2", "--max-batch-size", "128"),
@@ -66,7 +68,7 @@ def exhaustive_sweep(sizes: tuple[int, ...]) -> list[Swept]:
     """One engine at every size, in this order, by `sweep.py`."""
     asked = ",".join(map(str, sizes))
     words = [str(python()), str(Path(__file__).with_name("sweep.py")), str(tiny_model()), asked, "12"]
-    env = os.environ | CPU_ENV | {"PYTHONPATH": str(ROOT / "runtime")}
+    env = os.environ | CPU_ENV | {"PYTHONPATH": SOURCES}
     said = lines_of([*words, *serve_command(), *ENGINE, *ENGINE_LIMITS], env)
     return [
         Swept(p["batchSize"], p["throughputTokensPerSecond"], p["throughputCiFraction"] or 0.0, p["itlMeanMs"])

@@ -1,6 +1,6 @@
 """An exhaustive sweep of one engine, for holding the search's choice against. Run by the engine's own Python.
 
-    PYTHONPATH=runtime python sweep.py MODEL SIZE,SIZE,... WINDOW_SECONDS ENGINE_WORD...
+    PYTHONPATH=runtime:core python sweep.py MODEL SIZE,SIZE,... WINDOW_SECONDS ENGINE_WORD...
 
 Prints one JSON line per batch size: batchSize, throughputTokensPerSecond, throughputCiFraction, itlMeanMs.
 """

@@ -2,9 +2,8 @@
 
     make record expected
 
-What was counted is kept, so that what is expected can be held against it without an engine
-(tests/unit/advisor/test_expected_of_real_engines.py). NB: the speed of a machine can drift by a third within minutes, so each load
-has a short turn in every cycle, and points of the profiler have theirs among them.
+What was counted is kept, so that what is expected can be held against it without an engine. NB: the speed of a machine can drift by
+a third within minutes, so each load has a short turn in every cycle, and points of the profiler have theirs among them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from benchmarks.foreign.expected import WITHIN, Compared, compared, table
 from tests.testbed.engine_cpu import CPU_ENV, python, serve_command
 from tests.testbed.tiny_model import tiny_model
 
-from .profiling import ENGINE, ROOT, lines_of
+from .profiling import ENGINE, ROOT, SOURCES, lines_of
 
 pytestmark = [pytest.mark.vllm, pytest.mark.record, pytest.mark.timeout(3600)]
 
@@ -45,8 +44,7 @@ def loads() -> list[Compared]:
     script = str(Path(__file__).with_name("loads.py"))
     own = [str(tiny_model()), str(CYCLES), str(SEED), *asked]
     words = [*serve_command(), *ENGINE, "--max-model-len", "256", "--dtype", "bfloat16"]
-    path = ":".join(str(ROOT / room) for room in ("runtime", "core", "tests/e2e"))
-    env = os.environ | CPU_ENV | ONE_THREAD | {"PYTHONPATH": path}
+    env = os.environ | CPU_ENV | ONE_THREAD | {"PYTHONPATH": f"{SOURCES}:{ROOT / 'tests/e2e'}"}
     turns = lines_of([str(python()), script, *own, "--", *words], env)
     if record := os.environ.get("SLM_RECORD"):
         Path(record).write_text("[\n" + ",\n".join(map(json.dumps, turns)) + "\n]\n")
